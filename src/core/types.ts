@@ -1,0 +1,61 @@
+/**
+ * The border of a whole node's pure core: membership and lock engine composed, as production (src/node) and the
+ * simulator (test/sim) both run it. Single-threaded; no clock, no random, no I/O: time and all outside facts come in with
+ * each call, effects go out through CoreOutput, which must never call back into the core synchronously.
+ */
+import type { EngineOutput, LocalLock, LockOptions, NodeOwnedRecord } from '../master/types.js';
+import type { FenceRequest, MembershipInit, PersistBatch, View } from '../membership/types.js';
+import type { Incarnation, Millis, NodeId, StartCount } from '../protocol/ids.js';
+import type { Mode } from '../protocol/modes.js';
+import type { PeerMessage } from '../protocol/peer-messages.js';
+
+export interface CoreInit extends MembershipInit {
+  /** Node-owned locks found in the journal (same boot id only; the journal module has dropped others). */
+  nodeOwned: NodeOwnedRecord[];
+}
+
+export interface CoreOutput extends Omit<EngineOutput, 'send' | 'propose'> {
+  send(to: NodeId, msg: PeerMessage): void;
+  persist(batch: PersistBatch): void;
+  fence(request: FenceRequest): void;
+  /** Raise the start count in the journal (synced), then call reincarnate. */
+  incarnationOver(reason: string): void;
+  /** Our lease moved: holds of this node end at `until` (own clock). 0 = over now. */
+  lease(until: Millis): void;
+  viewChanged(view: View): void;
+  /** This node is a member now / is no member any more. */
+  memberChanged(isMember: boolean): void;
+}
+
+export interface CoreApi {
+  readonly view: View;
+  readonly isMember: boolean;
+  readonly leaseUntil: Millis;
+  readonly leader: NodeId;
+  /** Runs all that is due: leases, elections, time-outs of requests. Call at least every limits.tickMs. */
+  tick(now: Millis): void;
+  /** A message of the link to `from`: lock messages exactly once and in order per link generation. */
+  receive(now: Millis, from: NodeId, msg: PeerMessage): void;
+  /** The link to `peer` is usable, to its incarnation `startCount`. `reset`: lock messages sent or received before may be lost. */
+  peerUp(now: Millis, peer: NodeId, startCount: StartCount, reset: boolean): void;
+  peerDown(now: Millis, peer: NodeId): void;
+  persisted(now: Millis, ticket: number): void;
+  journaled(now: Millis, ticket: number): void;
+  fenceDone(now: Millis, op: number, ok: boolean, detail: string): void;
+  reincarnate(now: Millis, incarnation: Incarnation): void;
+
+  /** Asks for a lock. The outcome comes as granted / denied, possibly before this returns. */
+  lock(now: Millis, options: LockOptions): LocalLock;
+  /** Asks for another mode of a granted lock. `lvb`: value to store when leaving EX. */
+  convert(now: Millis, lock: LocalLock, mode: Mode, options: { try: boolean; deadline: Millis; lvb: Uint8Array | null }): void;
+  /** Releases a granted lock. `lvb`: value to store, only under EX. `lvbInvalid`: its writer died (rule 18). */
+  unlock(now: Millis, lock: LocalLock, options?: { lvb?: Uint8Array | null; lvbInvalid?: boolean }): void;
+  /** Withdraws the waiting request or conversion; denied(TSDLM_CANCELLED) or granted follows, whichever won. */
+  cancel(now: Millis, lock: LocalLock): void;
+  /** Stores a value block under a held EX, to be published at the release. */
+  writeLvb(lock: LocalLock, value: Uint8Array): void;
+  /** Clean stop: refuses new requests, waits until local owners are gone, hands over, leaves; `done` by memberChanged(false). */
+  stop(now: Millis): void;
+  /** Everything this node knows, as plain data: state dump and `show`. */
+  dump(): Record<string, unknown>;
+}

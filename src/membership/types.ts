@@ -1,0 +1,185 @@
+/**
+ * The words of the control plane: nodes, domains, views, the commands of the log, and the border between the pure
+ * membership core and its host.
+ */
+import type { Epoch, Incarnation, Millis, NodeId, StartCount } from '../protocol/ids.js';
+import type { ControlMessage, LogEntry } from '../protocol/peer-messages.js';
+import type { TimeLimits } from './time-limits.js';
+
+/** What the configuration says of a node; equal on all nodes (checksum in the handshake). */
+export interface NodeConfig {
+  id: NodeId;
+  name: string;
+  voter: boolean;
+  /** Fence levels, tried in order; each level is a list of method names that must all succeed. Always at least [['self']]. */
+  fence: string[][];
+}
+
+/**
+ * out: never seen. in: member. suspect: silent. fencing: being ended, no way back. fenced: proven over, its locks may go.
+ * evicted: bookkeeping done, may join again. leaving: hands over. left: gone cleanly, may join again.
+ */
+export type NodeState = 'out' | 'in' | 'suspect' | 'fencing' | 'fenced' | 'evicted' | 'leaving' | 'left';
+
+export interface NodeView extends NodeConfig {
+  state: NodeState;
+  /** The incarnation that is (or was last) a member. */
+  incarnation: Incarnation | null;
+  /** It holds node-owned locks: `self` does not count as fenced for it (rule 2). */
+  nodeOwned: boolean;
+  /** How it was fenced last, or ''. */
+  fencedBy: string;
+  /** Epoch of the last change of this record. */
+  since: Epoch;
+}
+
+/** One incarnation of a node in a domain. */
+export interface Member {
+  node: NodeId;
+  startCount: StartCount;
+  /** Start count of the un-evicted incarnation of the same boot that this one continues (its node-owned locks stay), else 0. */
+  continues: StartCount;
+}
+
+export interface DomainView {
+  /** Number of the domain, never reused. */
+  dom: number;
+  name: string;
+  /** Epoch of the last change of this domain's members. Lock messages of another domain epoch are not handled. */
+  epoch: Epoch;
+  /** Sorted by node. They take part in mastery. */
+  members: Member[];
+  /** Sorted by node. They own nothing any more and are handing over their masterships. */
+  leaving: Member[];
+}
+
+export interface View {
+  epoch: Epoch;
+  /** Random, from the bootstrap: journals of another cluster are foreign. */
+  clusterId: string;
+  /** Sorted by id. */
+  nodes: NodeView[];
+  /** Sorted by dom. Domain 1 is `default`; every node is in it from its join on. */
+  domains: DomainView[];
+  nextDom: number;
+}
+
+/**
+ * Commands of the replicated log. Each names the incarnation it is about and is ignored by `applyCommand` when that is
+ * not (any more) the case, so every command may be proposed twice.
+ */
+export type Command =
+  | { c: 'noop' }
+  /** New member, or the next incarnation of one (the leader has made sure that the old one is over). New epoch. */
+  | { c: 'join'; node: NodeId; inc: Incarnation }
+  | { c: 'suspect'; node: NodeId; startCount: StartCount }
+  | { c: 'alive'; node: NodeId; startCount: StartCount }
+  | { c: 'fencing'; node: NodeId; startCount: StartCount; reason: string }
+  /** Its locks may be dropped: new epoch, it leaves all domains (rule 17). */
+  | { c: 'fenced'; node: NodeId; startCount: StartCount; method: string }
+  | { c: 'evicted'; node: NodeId; startCount: StartCount }
+  /** Clean leave, first step: it owns no lock any more and hands over its masterships. New epoch. */
+  | { c: 'nodeLeave'; node: NodeId; startCount: StartCount }
+  /** Clean leave, last step. New epoch. */
+  | { c: 'nodeLeft'; node: NodeId; startCount: StartCount }
+  | { c: 'domainJoin'; node: NodeId; startCount: StartCount; name: string }
+  | { c: 'domainLeave'; node: NodeId; startCount: StartCount; dom: number }
+  | { c: 'domainLeft'; node: NodeId; startCount: StartCount; dom: number }
+  /** Lock messages of a pair were lost (link reset): a new domain epoch makes everybody drive its requests again (rule 25). */
+  | { c: 'bump'; dom: number; epoch: Epoch }
+  /** A node's token counter runs high: a new epoch, only if it is still `epoch` (rule 17). */
+  | { c: 'epoch'; epoch: Epoch }
+  | { c: 'nodeOwned'; node: NodeId; startCount: StartCount; on: boolean };
+
+/** What must be durable (synced) before the messages and effects that depend on it leave. Written in ticket order. */
+export interface PersistBatch {
+  ticket: number;
+  /** Both are given together when either changed. */
+  hard?: { term: number; vote: NodeId };
+  /** Entries from here on are removed before `entries` are added. */
+  truncateFrom?: number;
+  entries?: LogEntry[];
+  /** Replaces everything up to `index`. */
+  snapshot?: Snapshot;
+  /** The bootstrap set: journal ids of all voters when this journal was taken into use. */
+  boot?: { clusterId: string; known: Record<string, string> };
+}
+
+export interface Snapshot {
+  index: number;
+  term: number;
+  view: View;
+}
+
+/** What the journal gives back at start. All empty (boot null) = a new, blank journal. */
+export interface PersistedState {
+  term: number;
+  vote: NodeId;
+  snapshot: Snapshot | null;
+  /** Entries after the snapshot, gapless. */
+  entries: LogEntry[];
+  boot: { clusterId: string; known: Record<string, string> } | null;
+}
+
+export interface MembershipInit {
+  self: NodeId;
+  incarnation: Incarnation;
+  nodes: NodeConfig[];
+  limits: TimeLimits;
+  persisted: PersistedState;
+  /** Seed of the generator for election time-outs. */
+  seed: number;
+  now: Millis;
+  /** A cluster id for the case that this node bootstraps (random, from the host). */
+  newClusterId: string;
+  /** Entries kept behind the snapshot; the log is cut when it exceeds twice this. Default 1000. */
+  logKeep?: number;
+}
+
+export type FenceRequest = { op: number; node: NodeId; startCount: StartCount; method: string; reason: string; attempt: number };
+
+/** Effects. The host must not call back into the core from inside any of these. */
+export interface MembershipOutput {
+  /** Control messages; may be lost. */
+  send(to: NodeId, msg: ControlMessage): void;
+  /** Must be synced to disk, then answered with `persisted(now, ticket)`; in order. */
+  persist(batch: PersistBatch): void;
+  /** A new view is committed and applied. Every view is given, in order, none is skipped while this node is a member. */
+  viewChanged(view: View, previous: View, command: Command | null): void;
+  /** Run a fence method other than `self`; answer with fenceDone(now, op, ok, detail). */
+  fence(request: FenceRequest): void;
+  /**
+   * This incarnation is over (lease lapsed, or evicted by the others): the host raises the start count in the journal,
+   * synced, and then calls `reincarnate`. Until then nothing is a member here.
+   */
+  incarnationOver(reason: string): void;
+  /** Something an operator wants to read; `event` is a stable word. */
+  note(level: 'info' | 'warn' | 'error', event: string, data: Record<string, unknown>): void;
+}
+
+/** The pure membership core, as the composition (src/core) and the simulator use it. Every call takes the time. */
+export interface MembershipApi {
+  readonly view: View;
+  /** This incarnation is a member in state in or suspect of the applied view. */
+  readonly isMember: boolean;
+  /** End of our lease on our clock; 0 when we have none. */
+  readonly leaseUntil: Millis;
+  readonly leader: NodeId;
+  readonly isLeader: boolean;
+  readonly term: number;
+  tick(now: Millis): void;
+  receive(now: Millis, from: NodeId, msg: ControlMessage): void;
+  persisted(now: Millis, ticket: number): void;
+  /** A link to the peer is usable / not usable. */
+  peerUp(now: Millis, peer: NodeId): void;
+  peerDown(now: Millis, peer: NodeId): void;
+  fenceDone(now: Millis, op: number, ok: boolean, detail: string): void;
+  /** Puts a command into the log, through the leader; the caller repeats it until the view shows the effect. */
+  propose(now: Millis, command: Command): void;
+  /** A new incarnation of this process: asks to join again. */
+  reincarnate(now: Millis, incarnation: Incarnation): void;
+  /** Clean stop has begun: do not ask to join again after leaving. */
+  stopJoining(): void;
+  /** For status and state dumps: plain data. */
+  dump(): Record<string, unknown>;
+}
