@@ -1,11 +1,12 @@
 /**
  * The border of the lock engine: what a local owner may ask for, what comes back, and what the engine asks of its host.
  */
+
+import type { Command } from '../membership/types.js';
 import type { ErrorCode } from '../protocol/errors.js';
 import type { LockId, Millis, NodeId } from '../protocol/ids.js';
 import type { Mode } from '../protocol/modes.js';
 import type { LockMessage } from '../protocol/peer-messages.js';
-import type { Command } from '../membership/types.js';
 
 /** none: new resource, no history known; valid; invalid: the only up-to-date copy died with its holder (S3). */
 export const LVB_NONE = 0;
@@ -77,9 +78,7 @@ export interface EngineOutput extends LocalEvents {
   note(level: 'info' | 'warn' | 'error', event: string, data: Record<string, unknown>): void;
 }
 
-export type JournalOp =
-  | { op: 'put'; record: NodeOwnedRecord }
-  | { op: 'del'; id: LockId };
+export type JournalOp = { op: 'put'; record: NodeOwnedRecord } | { op: 'del'; id: LockId };
 
 /** A node-owned lock in the journal. */
 export interface NodeOwnedRecord {

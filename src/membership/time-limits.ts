@@ -70,7 +70,9 @@ export function checkTimeLimits(l: TimeLimits): void {
   if (l.heartbeatMs < 20) refuse(`heartbeat ${l.heartbeatMs} ms is below the least of 20 ms`);
   if (l.leaseMs > 600_000) refuse(`lease ${l.leaseMs} ms is above the most of 600000 ms`);
   if (l.leaseMs < 6 * l.heartbeatMs)
-    refuse(`lease ${l.leaseMs} ms must be at least 6 heartbeats (6 x ${l.heartbeatMs} ms): raise the lease or lower the heartbeat`);
+    refuse(
+      `lease ${l.leaseMs} ms must be at least 6 heartbeats (6 x ${l.heartbeatMs} ms): raise the lease or lower the heartbeat`,
+    );
   if (l.electionMs < 2 * l.heartbeatMs)
     refuse(`election ${l.electionMs} ms must be at least 2 heartbeats (2 x ${l.heartbeatMs} ms)`);
   if (l.suspectMs < 2 * l.heartbeatMs)

@@ -60,7 +60,13 @@ export const DaemonBast = message('DaemonBast', 0xa4, { lock: u53, mode });
 export const DaemonLease = message('DaemonLease', 0xa5, { deadline: num });
 /** The lock is gone; lock 0 = all locks of the session. */
 export const DaemonLost = message('DaemonLost', 0xa6, { lock: u53, code: u8, text: text(500) });
-export const DaemonAdminReply = message('DaemonAdminReply', 0xa7, { rid: u53, ok: bool, code: u8, text: text(2000), data: plain(8) });
+export const DaemonAdminReply = message('DaemonAdminReply', 0xa7, {
+  rid: u53,
+  ok: bool,
+  code: u8,
+  text: text(2000),
+  data: plain(8),
+});
 /** The connection ends: what the client did wrong, or that the daemon stops. */
 export const DaemonBye = message('DaemonBye', 0xa8, { code: u8, text: text(500) });
 

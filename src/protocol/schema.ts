@@ -56,10 +56,7 @@ const nameText = text(NAME_BYTES_MAX);
 export const name = field<string>('name', (v) => nameText.is(v) && v.length > 0 && !v.includes('\0'));
 const domainText = text(DOMAIN_BYTES_MAX);
 /** Domain name: 1..63 bytes, no NUL, no '/'. */
-export const domain = field<string>(
-  'domain',
-  (v) => domainText.is(v) && v.length > 0 && !v.includes('\0') && !v.includes('/'),
-);
+export const domain = field<string>('domain', (v) => domainText.is(v) && v.length > 0 && !v.includes('\0') && !v.includes('/'));
 /** Lock value block: exactly 64 bytes, or null for none. */
 export const lvb = field<Uint8Array | null>('lvb', (v) => v === null || (v instanceof Uint8Array && v.length === LVB_BYTES));
 /** 0 = none (new, no history known), 1 = valid, 2 = invalid. */
