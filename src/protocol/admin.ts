@@ -1,0 +1,157 @@
+/**
+ * What the administration verbs of the local socket ask and answer (`ClientAdmin` / `DaemonAdminReply`).
+ *
+ * The problem: status texts that people read and programs parse tend to drift apart. So the daemon answers plain data of
+ * the types below and nothing else; the command line only lays it out, and `--json` prints it as it came.
+ *
+ * All of it must pass `plain(8)`: no undefined, no bigint, no bytes. Tokens are decimal strings. Times are durations in
+ * milliseconds ("since" = so long ago), because a point on one machine's clock means nothing on another.
+ *
+ *   verb       arguments              answer        done by
+ *   status     {}                     StatusData    the daemon
+ *   nodes      {}                     NodesData     the daemon
+ *   ls         ListArgs               ListData      the daemon
+ *   show       ShowArgs               ShowData      the daemon (TSDLM_NOT_HELD when it knows no such lock)
+ *   unlock     UnlockArgs             UnlockData    the session server (node-owned locks of this node)
+ *   convert    ConvertArgs            ConvertData   the session server (node-owned locks of this node)
+ */
+import type { ModeName } from './modes.js';
+
+/** Answer of one `ls`: further ones follow with `after = next`, so that no answer outgrows a frame. */
+export const LIST_PAGE_MAX = 500;
+/** Waiters given in one `show`; the rest are only counted. */
+export const SHOW_WAITERS_MAX = 1000;
+
+export interface NodeRef {
+  id: number;
+  name: string;
+}
+
+export interface StatusData {
+  node: NodeRef;
+  cluster: string;
+  version: string;
+  pid: number;
+  uptimeMs: number;
+  /** This incarnation is a member of the view. */
+  isMember: boolean;
+  /** State of this node in the view: in, suspect, out, ... */
+  state: string;
+  startCount: number;
+  epoch: number;
+  leader: NodeRef | null;
+  /** Time left of this node's lease; 0 = none, nothing is granted here. */
+  leaseLeftMs: number;
+  members: { id: number; name: string; state: string; voter: boolean }[];
+  limits: { heartbeatMs: number; leaseMs: number; marginMs: number; deadMs: number };
+  journal: { path: string; state: string; sizeBytes: number };
+  /** `state`: up, connecting, down. `backlogBytes`: kept for the peer, unsent or unacknowledged. */
+  links: { node: number; name: string; address: string; state: string; backlogBytes: number }[];
+  sessions: number;
+  /** Locks of owners on this node: granted ones and waiting requests. */
+  locks: { held: number; waiting: number };
+  nodeOwnedAllowed: boolean;
+  /** Sentences an operator should read: fence methods that fail, unsafe settings, a node that cannot be fenced. */
+  warnings: string[];
+}
+
+export interface NodesData {
+  epoch: number;
+  nodes: NodeEntry[];
+}
+export interface NodeEntry {
+  id: number;
+  name: string;
+  state: string;
+  voter: boolean;
+  isLeader: boolean;
+  isSelf: boolean;
+  address: string;
+  /** Of the incarnation that is, or was last, a member; null when it was never seen. */
+  incarnation: { startCount: number; bootId: string } | null;
+  /** Link from the answering node: up, connecting, down, or self. */
+  link: string;
+  fencedBy: string;
+}
+
+export interface ListArgs {
+  /** Only this domain. */
+  domain?: string;
+  /** `next` of the answer before. */
+  after?: string;
+}
+export interface ListData {
+  locks: ListEntry[];
+  next: string | null;
+}
+export interface ListEntry {
+  domain: string;
+  name: string;
+  /** Strongest granted mode; NL when only waiters are known. */
+  mode: ModeName;
+  /** First holder, as "host:pid label"; '' when there is none. */
+  owner: string;
+  /** Node of that holder, or null. */
+  node: NodeRef | null;
+  holders: number;
+  waiting: number;
+  isNodeOwned: boolean;
+}
+
+export interface ShowArgs {
+  domain: string;
+  name: string;
+}
+export interface ShowData {
+  domain: string;
+  name: string;
+  master: NodeRef | null;
+  lvbState: 'none' | 'valid' | 'invalid';
+  holders: ShowHolder[];
+  /** In the order in which they will be served, conversions first. */
+  waiting: ShowWaiter[];
+  /** Waiters beyond SHOW_WAITERS_MAX. */
+  moreWaiting: number;
+}
+export interface ShowHolder {
+  mode: ModeName;
+  node: NodeRef;
+  who: string;
+  why: string;
+  /** Decimal; '0' for NL. */
+  token: string;
+  sinceMs: number;
+  isNodeOwned: boolean;
+}
+export interface ShowWaiter {
+  /** What it holds meanwhile (a conversion), else null. */
+  from: ModeName | null;
+  mode: ModeName;
+  node: NodeRef;
+  who: string;
+  why: string;
+  sinceMs: number;
+}
+
+export interface UnlockArgs {
+  domain: string;
+  name: string;
+}
+export interface UnlockData {
+  domain: string;
+  name: string;
+}
+export interface ConvertArgs {
+  domain: string;
+  name: string;
+  mode: ModeName;
+  try: boolean;
+  /** 0 = wait for ever. */
+  timeoutMs: number;
+}
+export interface ConvertData {
+  domain: string;
+  name: string;
+  mode: ModeName;
+  token: string;
+}
