@@ -13,7 +13,7 @@
  *
  * Left to others: bytes and sockets (src/node/peer-*), what a reset means for locks (src/master). Pure: no clock, no I/O.
  */
-import { TsdlmError, invariant } from '../protocol/errors.js';
+import { invariant, TsdlmError } from '../protocol/errors.js';
 import type { StartCount } from '../protocol/ids.js';
 
 /** Highest sequence number: it travels as 48 bits. Reaching it counts as an overflow, so the pair starts a new generation. */
