@@ -1,0 +1,255 @@
+/**
+ * One node's pure core: the membership core and the lock engine, composed.
+ *
+ * The problem: each of the two reacts to the other (a view changes what the engine may do, the engine wants commands in
+ * the log, a lapsed lease ends both), and neither may be entered while it is at work. The idea: their effects on each
+ * other are only noted while a call runs, and carried out in a loop before the call returns. Every call looks at the clock
+ * first: a process that was stopped and wakes with a backlog finds its lease over before it handles anything else.
+ */
+import { dumpEngine } from '../master/dump.js';
+import { Engine } from '../master/engine.js';
+import type { EngineTuning } from '../master/state.js';
+import type { EngineOutput, LocalLock, LockOptions } from '../master/types.js';
+import { Membership } from '../membership/membership.js';
+import type { Command, FenceRequest, MembershipOutput, View } from '../membership/types.js';
+import type { Incarnation, Millis, NodeId, StartCount } from '../protocol/ids.js';
+import type { Mode } from '../protocol/modes.js';
+import type { ControlMessage, LockMessage, PeerMessage } from '../protocol/peer-messages.js';
+import type { CoreApi, CoreInit, CoreOutput } from './types.js';
+
+/** Lock messages by their kind; all others are control messages. */
+const LOCK_KINDS: ReadonlySet<PeerMessage['k']> = new Set<LockMessage['k']>([
+  'MasterRequest',
+  'MasterReply',
+  'AssertMaster',
+  'LockRequest',
+  'Grant',
+  'Deny',
+  'ConvertRequest',
+  'UnlockRequest',
+  'UnlockDone',
+  'CancelRequest',
+  'Bast',
+  'NotMaster',
+  'Deref',
+  'DerefDone',
+  'Register',
+  'HandOver',
+  'RecoveryDone',
+  'RecoveryActive',
+]);
+
+export class NodeCore implements CoreApi {
+  readonly membership: Membership;
+  readonly engine: Engine;
+  private readonly out: CoreOutput;
+  private startCount: StartCount;
+  private views: View[] = [];
+  private commands: Command[] = [];
+  private overReason: string | null = null;
+  private lastMember = false;
+  private lastLease: Millis = 0;
+
+  constructor(init: CoreInit & { tuning?: Partial<EngineTuning> }, out: CoreOutput) {
+    this.out = out;
+    this.startCount = init.incarnation.startCount;
+    const membershipOut: MembershipOutput = {
+      send: (to, msg) => out.send(to, msg),
+      persist: (batch) => out.persist(batch),
+      viewChanged: (view) => {
+        this.views.push(view);
+      },
+      fence: (request: FenceRequest) => out.fence(request),
+      incarnationOver: (reason) => {
+        this.overReason = reason;
+      },
+      note: (level, event, data) => out.note(level, event, data),
+    };
+    const engineOut: EngineOutput = {
+      granted: (lock) => out.granted(lock),
+      denied: (lock, code) => out.denied(lock, code),
+      released: (lock) => out.released(lock),
+      bast: (lock, mode) => out.bast(lock, mode),
+      lost: (lock, code) => out.lost(lock, code),
+      send: (to, msg) => out.send(to, msg),
+      propose: (command) => {
+        this.commands.push(command);
+      },
+      journal: (ticket, op) => out.journal(ticket, op),
+      note: (level, event, data) => out.note(level, event, data),
+    };
+    this.membership = new Membership(init, membershipOut);
+    this.engine = new Engine(
+      {
+        self: init.self,
+        startCount: init.incarnation.startCount,
+        view: this.membership.view,
+        nodeOwned: init.nodeOwned,
+        ...(init.tuning ? { tuning: init.tuning } : {}),
+      },
+      engineOut,
+    );
+    this.settle(init.now);
+  }
+
+  get view(): View {
+    return this.membership.view;
+  }
+  get isMember(): boolean {
+    return this.membership.isMember;
+  }
+  get leaseUntil(): Millis {
+    return this.membership.leaseUntil;
+  }
+  get leader(): NodeId {
+    return this.membership.leader;
+  }
+
+  /** First of all the clock: what the lease no longer covers must not happen (design section 6, trap 9). */
+  private enter(now: Millis): void {
+    const until = this.membership.leaseUntil;
+    if (until !== 0 && now >= until) {
+      this.membership.tick(now);
+      this.settle(now);
+    }
+  }
+
+  /** Carries out what the last call brought about between the two halves, until nothing is left. */
+  private settle(now: Millis): void {
+    for (;;) {
+      if (this.overReason !== null) {
+        const reason = this.overReason;
+        this.overReason = null;
+        this.views = [];
+        this.commands = [];
+        this.engine.reset(now);
+        this.announce(now);
+        this.out.incarnationOver(reason);
+      } else if (this.views.length > 0) {
+        const view = this.views.shift() as View;
+        this.engine.applyView(now, view);
+        this.out.viewChanged(view);
+      } else if (this.commands.length > 0) {
+        const command = this.commands.shift() as Command;
+        this.membership.propose(now, command);
+      } else {
+        this.announce(now);
+        if (this.views.length === 0 && this.commands.length === 0 && this.overReason === null) return;
+      }
+    }
+  }
+
+  private announce(now: Millis): void {
+    const member = this.membership.isMember;
+    const lease = this.membership.leaseUntil;
+    if (member !== this.lastMember) {
+      this.lastMember = member;
+      this.out.memberChanged(member);
+    }
+    if (lease !== this.lastLease) {
+      this.lastLease = lease;
+      this.out.lease(lease);
+    }
+    const isLeased = member && lease > now;
+    if (isLeased !== this.engine.state.isLeased) this.engine.setLeased(now, isLeased);
+  }
+
+  tick(now: Millis): void {
+    this.membership.tick(now);
+    this.settle(now);
+    this.engine.tick(now);
+    this.settle(now);
+  }
+
+  receive(now: Millis, from: NodeId, msg: PeerMessage): void {
+    this.enter(now);
+    if (LOCK_KINDS.has(msg.k)) this.engine.receive(now, from, msg as LockMessage);
+    else this.membership.receive(now, from, msg as ControlMessage);
+    this.settle(now);
+  }
+
+  peerUp(now: Millis, peer: NodeId, startCount: StartCount, reset: boolean): void {
+    this.enter(now);
+    this.membership.peerUp(now, peer);
+    this.settle(now);
+    if (reset) this.engine.peerReset(now, peer, startCount);
+    this.settle(now);
+  }
+
+  peerDown(now: Millis, peer: NodeId): void {
+    this.enter(now);
+    this.membership.peerDown(now, peer);
+    this.settle(now);
+  }
+
+  persisted(now: Millis, ticket: number): void {
+    this.enter(now);
+    this.membership.persisted(now, ticket);
+    this.settle(now);
+  }
+
+  journaled(now: Millis, ticket: number): void {
+    this.enter(now);
+    this.engine.journaled(now, ticket);
+    this.settle(now);
+  }
+
+  fenceDone(now: Millis, op: number, ok: boolean, detail: string): void {
+    this.enter(now);
+    this.membership.fenceDone(now, op, ok, detail);
+    this.settle(now);
+  }
+
+  reincarnate(now: Millis, incarnation: Incarnation): void {
+    this.startCount = incarnation.startCount;
+    this.engine.reincarnate(incarnation.startCount);
+    this.membership.reincarnate(now, incarnation);
+    this.settle(now);
+  }
+
+  lock(now: Millis, options: LockOptions): LocalLock {
+    this.enter(now);
+    const lock = this.engine.lock(now, options);
+    if (this.commands.length > 0) this.settle(now);
+    return lock;
+  }
+
+  convert(now: Millis, lock: LocalLock, mode: Mode, options: { try: boolean; deadline: Millis; lvb: Uint8Array | null }): void {
+    this.enter(now);
+    this.engine.convert(now, lock, mode, options);
+    if (this.commands.length > 0) this.settle(now);
+  }
+
+  unlock(now: Millis, lock: LocalLock, options?: { lvb?: Uint8Array | null; lvbInvalid?: boolean }): void {
+    this.enter(now);
+    this.engine.unlock(now, lock, options);
+    if (this.commands.length > 0) this.settle(now);
+  }
+
+  cancel(now: Millis, lock: LocalLock): void {
+    this.enter(now);
+    this.engine.cancel(now, lock);
+    if (this.commands.length > 0) this.settle(now);
+  }
+
+  writeLvb(lock: LocalLock, value: Uint8Array): void {
+    this.engine.writeLvb(lock, value);
+  }
+
+  stop(now: Millis): void {
+    this.enter(now);
+    this.membership.stopJoining();
+    this.engine.stop(now);
+    this.settle(now);
+  }
+
+  dump(): Record<string, unknown> {
+    return {
+      startCount: this.startCount,
+      isMember: this.isMember,
+      leaseUntil: this.leaseUntil,
+      membership: this.membership.dump(),
+      engine: dumpEngine(this.engine),
+    };
+  }
+}

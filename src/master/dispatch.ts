@@ -1,0 +1,202 @@
+/**
+ * One lock message of the present epoch, from a member: which handler it is for.
+ *
+ * Requests for resources that are being rebuilt are parked and come here again after the barrier. A peer's odd message is
+ * refused or ignored, never a reason to stop (a reply to an unknown lock is what a repeated message looks like).
+ */
+
+import { ERROR_CODES, errorCodeOf } from '../protocol/errors.js';
+import type { NodeId } from '../protocol/ids.js';
+import { LOCK_RECLAIM, LOCK_TRY, type LockMessage } from '../protocol/peer-messages.js';
+import type { Domain } from './domain.js';
+import * as hold from './hold.js';
+import { onDeref, onDerefDone, touchIdle, untouchIdle } from './idle.js';
+import { Lock, Q_GRANTED, ST_CONVERTING, ST_HELD, ST_LOCKING, ST_NEW, ST_UNLOCKING } from './lock.js';
+import { type LockRes, RES_OWNED } from './lockres.js';
+import { needMaster, onAssertMaster, onMasterReply, onMasterRequest, onNotMaster } from './mastery.js';
+import { mustPark, onHandOver, onReclaim, onRecoveryActive, onRecoveryDone, onRegister, remoteLocks } from './recovery.js';
+import * as serve from './serve.js';
+import type { EngineState } from './state.js';
+
+type Of<K extends LockMessage['k']> = Extract<LockMessage, { k: K }>;
+
+export function dispatch(s: EngineState, domain: Domain, from: NodeId, msg: LockMessage): void {
+  switch (msg.k) {
+    case 'LockRequest':
+      return onLockRequest(s, domain, from, msg);
+    case 'Grant': {
+      const lock = s.own.get(msg.id);
+      if (lock && isFromMaster(lock, domain, from)) hold.onGrantMessage(s, lock, msg);
+      return;
+    }
+    case 'UnlockRequest':
+      return onUnlockRequest(s, domain, from, msg);
+    case 'UnlockDone': {
+      const lock = s.own.get(msg.id);
+      if (lock && isFromMaster(lock, domain, from)) hold.onUnlocked(s, lock);
+      return;
+    }
+    case 'Bast': {
+      const lock = s.own.get(msg.id);
+      if (lock && isFromMaster(lock, domain, from)) hold.onBast(s, lock, msg.mode);
+      return;
+    }
+    case 'Deny': {
+      const lock = s.own.get(msg.id);
+      if (lock && isFromMaster(lock, domain, from)) hold.onDenied(s, lock, errorCodeOf(msg.code) ?? 'TSDLM_PROTOCOL');
+      return;
+    }
+    case 'ConvertRequest':
+      return onConvertRequest(s, domain, from, msg);
+    case 'CancelRequest':
+      return onCancelRequest(s, domain, from, msg);
+    case 'MasterRequest':
+      return onMasterRequest(s, domain, from, msg.name);
+    case 'MasterReply':
+      return onMasterReply(s, domain, from, msg);
+    case 'AssertMaster':
+      return onAssertMaster(s, domain, from, msg);
+    case 'NotMaster':
+      return onNotMasterReply(s, domain, from, msg);
+    case 'Deref':
+      if (mustPark(s, domain, msg.name) && domain.rebuilding.has(msg.name)) domain.parked.push({ from, msg });
+      else onDeref(s, domain, from, msg.name);
+      return;
+    case 'DerefDone': {
+      const res = onDerefDone(s, domain, from, msg.name);
+      if (res) needMaster(s, res);
+      return;
+    }
+    case 'Register':
+      return onRegister(s, domain, from, msg.locks);
+    case 'HandOver':
+      return onHandOver(s, domain, msg.resources);
+    case 'RecoveryDone':
+      onRecoveryDone(s, domain, from);
+      if (!domain.isRecovering) replayParked(s, domain);
+      return;
+    case 'RecoveryActive':
+      return onRecoveryActive(s, domain, from);
+    default: {
+      const unknown: never = msg;
+      return unknown;
+    }
+  }
+}
+
+/** Requests that waited for the barrier. */
+export function replayParked(s: EngineState, domain: Domain): void {
+  const parked = domain.parked;
+  if (parked.length === 0) return;
+  domain.parked = [];
+  for (const { from, msg } of parked) dispatch(s, domain, from, msg);
+}
+
+/** An answer counts only from the node that we hold for the master. */
+function isFromMaster(lock: Lock, domain: Domain, from: NodeId): boolean {
+  return lock.res.domain === domain && lock.res.owner === from;
+}
+
+/** The resource if we master and serve it; parks the message or answers NotMaster otherwise. */
+function served(
+  s: EngineState,
+  domain: Domain,
+  from: NodeId,
+  msg: Of<'LockRequest'> | Of<'ConvertRequest'> | Of<'UnlockRequest'> | Of<'CancelRequest'>,
+): LockRes | null {
+  const res = domain.resources.get(msg.name);
+  if (res && res.owner === s.self && res.state === RES_OWNED) return res;
+  if (mustPark(s, domain, msg.name)) domain.parked.push({ from, msg });
+  else if (msg.k === 'UnlockRequest') s.send(domain, from, { k: 'UnlockDone', id: msg.id });
+  else if (msg.k !== 'CancelRequest') s.send(domain, from, { k: 'NotMaster', name: msg.name, id: msg.id });
+  return null;
+}
+
+function onLockRequest(s: EngineState, domain: Domain, from: NodeId, msg: Of<'LockRequest'>): void {
+  const isReclaim = (msg.flags & LOCK_RECLAIM) !== 0;
+  if (isReclaim && mustPark(s, domain, msg.name)) return onReclaim(s, domain, from, msg);
+  const res = served(s, domain, from, msg);
+  if (!res) return;
+  const table = remoteLocks(domain, from);
+  const known = table.get(msg.id);
+  if (known) {
+    known.isUnclaimed = false;
+    if (known.q === Q_GRANTED && known.want === -1) s.hooks.granted(known);
+    return;
+  }
+  if (isReclaim) {
+    s.send(domain, from, { k: 'Deny', id: msg.id, code: ERROR_CODES.TSDLM_NOT_HELD });
+    return;
+  }
+  (res.refs ??= new Set()).add(from);
+  if (res.isIdle) untouchIdle(res);
+  const lock = new Lock(msg.id, from, res, msg.mode, msg.flags & 0x7e, msg.who, msg.why);
+  lock.se = msg.se;
+  lock.sc = msg.sc;
+  lock.since = s.now;
+  table.set(msg.id, lock);
+  serve.request(s, res, lock, msg.mode, (msg.flags & LOCK_TRY) !== 0);
+}
+
+function onConvertRequest(s: EngineState, domain: Domain, from: NodeId, msg: Of<'ConvertRequest'>): void {
+  const res = served(s, domain, from, msg);
+  if (!res) return;
+  const lock = domain.remote.get(from)?.get(msg.id);
+  if (!lock || lock.res !== res) {
+    s.send(domain, from, { k: 'Deny', id: msg.id, code: ERROR_CODES.TSDLM_NOT_HELD });
+    return;
+  }
+  if (lock.want === msg.mode && lock.q !== Q_GRANTED) return; // Repeated: it waits already.
+  if (lock.q !== Q_GRANTED) return; // Still waiting for something else: its answer is under way.
+  if (lock.mode === msg.mode) return s.hooks.granted(lock); // Repeated: it was decided before.
+  lock.se = msg.se;
+  lock.sc = msg.sc;
+  serve.convert(s, res, lock, msg.mode, (msg.flags & LOCK_TRY) !== 0, msg.lvbState, msg.lvb);
+}
+
+function onUnlockRequest(s: EngineState, domain: Domain, from: NodeId, msg: Of<'UnlockRequest'>): void {
+  const res = served(s, domain, from, msg);
+  if (!res) return;
+  const lock = domain.remote.get(from)?.get(msg.id);
+  if (lock && lock.res === res) serve.unlock(s, res, lock, msg.lvbState, msg.lvb);
+  else s.send(domain, from, { k: 'UnlockDone', id: msg.id }); // Repeated: it was released before.
+}
+
+function onCancelRequest(s: EngineState, domain: Domain, from: NodeId, msg: Of<'CancelRequest'>): void {
+  const res = served(s, domain, from, msg);
+  if (!res) return;
+  const lock = domain.remote.get(from)?.get(msg.id);
+  if (!lock) {
+    // Never arrived, or ended before: for a first request both mean that it will not be granted.
+    s.send(domain, from, { k: 'Deny', id: msg.id, code: ERROR_CODES.TSDLM_CANCELLED });
+    return;
+  }
+  serve.cancel(s, res, lock);
+  touchIdle(s, res);
+}
+
+/** The node we took for the master does not master the name: all requests that are with it start again. */
+function onNotMasterReply(s: EngineState, domain: Domain, from: NodeId, msg: Of<'NotMaster'>): void {
+  const res = domain.resources.get(msg.name);
+  if (res?.state !== RES_OWNED || res.owner !== from) return;
+  const mine: Lock[] = [];
+  for (const lock of s.own.values()) if (lock.res === res) mine.push(lock);
+  for (const lock of mine) {
+    if (lock.st === ST_HELD || lock.st === ST_CONVERTING || (lock.st === ST_UNLOCKING && lock.mode !== -1)) {
+      // Something of ours is held there according to us: a contradiction only a new epoch can clear up.
+      s.note('error', 'master-denies-held-lock', { domain: domain.name, name: msg.name, master: from, id: lock.id });
+      s.out.propose({ c: 'bump', dom: domain.dom, epoch: domain.epoch });
+      return;
+    }
+  }
+  for (const lock of mine) {
+    if (lock.st !== ST_LOCKING) continue;
+    if (lock.isZombie) {
+      hold.remove(s, lock);
+    } else {
+      lock.st = ST_NEW;
+      res.newWaiters.push(lock);
+    }
+  }
+  onNotMaster(s, domain, from, msg.name);
+}

@@ -1,0 +1,92 @@
+/**
+ * One domain on this node: its members, its resources, its mastery rounds and the state of its recovery barrier.
+ */
+
+import type { Member } from '../membership/types.js';
+import type { LockId, NodeId, StartCount } from '../protocol/ids.js';
+import type { HandedResource, LockMessage } from '../protocol/peer-messages.js';
+import type { Lock } from './lock.js';
+import type { LockRes } from './lockres.js';
+
+/**
+ * Master list entry: what this node knows of mastery rounds for one name whose master it does not know (o2dlm's MLE).
+ * `isAsking`: our own round runs. `rivals`: nodes whose rounds run too and whose end we will be told.
+ */
+export interface Mle {
+  name: string;
+  isAsking: boolean;
+  /** Members that have not answered our round. */
+  pending: Set<NodeId>;
+  /** Nodes asking for this name; each ends with its AssertMaster. */
+  rivals: Set<NodeId>;
+  /** Owner learned from an answer or a rival's assert; 0 = none. */
+  found: NodeId;
+  foundGen: number;
+  /** Somebody could not say: ask again at `retryAt`. */
+  isRetry: boolean;
+  /** 0 = not scheduled. */
+  retryAt: number;
+}
+
+export class Domain {
+  readonly dom: number;
+  readonly name: string;
+  epoch = 0;
+  members: Member[] = [];
+  leaving: Member[] = [];
+  /** Node numbers of members, for quick tests. */
+  memberIds = new Set<NodeId>();
+  /** Members and leaving ones: those who take part in the barrier. */
+  barrierIds = new Set<NodeId>();
+  isLeaving = false;
+
+  readonly resources = new Map<string, LockRes>();
+  readonly mles = new Map<string, Mle>();
+  /** Locks of other nodes at resources mastered here: node -> lock id -> lock. */
+  readonly remote = new Map<NodeId, Map<LockId, Lock>>();
+
+  /** Barrier 1 reached by (this epoch). */
+  readonly doneFrom = new Set<NodeId>();
+  /** Everybody registered: our rebuilt resources serve again. */
+  isRecovering = false;
+  /** Our own RecoveryDone was sent in this epoch. */
+  isDoneSent = false;
+  /** Own resources whose new master has not confirmed. */
+  readonly unconfirmed = new Set<LockRes>();
+  /** Registrations for resources we are to master: name -> what holders sent. */
+  readonly rebuilding = new Map<string, Rebuild>();
+  /** Leaving: resources handed over and not yet confirmed by their new master. */
+  readonly handing = new Map<string, { target: NodeId; data: HandedResource }>();
+  /** Requests for resources that are being rebuilt, in order of arrival. */
+  parked: { from: NodeId; msg: LockMessage }[] = [];
+  /** Messages of a newer epoch than ours. */
+  ahead: { from: NodeId; msg: LockMessage }[] = [];
+  /** Peers whose link was reset in this epoch: their lock messages wait for the next (rule 25). peer -> epoch. */
+  readonly tainted = new Map<NodeId, number>();
+  /** Node-owned locks that this restarted node has still to place before it is done at the barrier (rules 1, 3). */
+  readonly claims = new Set<Lock>();
+
+  idleHead: LockRes | null = null;
+  idleTail: LockRes | null = null;
+  idleCount = 0;
+
+  constructor(dom: number, name: string) {
+    this.dom = dom;
+    this.name = name;
+  }
+
+  startCountOf(node: NodeId): StartCount {
+    for (const m of this.members) if (m.node === node) return m.startCount;
+    for (const m of this.leaving) if (m.node === node) return m.startCount;
+    return 0;
+  }
+}
+
+/** What is known of a resource that we rebuild. */
+export interface Rebuild {
+  name: string;
+  /** Locks by node and id, made from registrations. */
+  /** By "node/id". */
+  locks: Map<string, Lock>;
+  handed: HandedResource | null;
+}

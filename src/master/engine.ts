@@ -1,0 +1,518 @@
+/**
+ * The lock engine of one node: the door for local requests, for messages of other nodes, for views and for time.
+ *
+ * Every entry looks at the message's domain epoch once, here: an older one is refused, a newer one waits for our view.
+ * Below this file handlers may assume that all speakers live in the same epoch.
+ */
+import type { Command, DomainView, View } from '../membership/types.js';
+import { ERROR_CODES, type ErrorCode } from '../protocol/errors.js';
+import type { Millis, NodeId, StartCount } from '../protocol/ids.js';
+import { DOMAINS_MAX, PARKED_MESSAGES_MAX } from '../protocol/limits.js';
+import type { Mode } from '../protocol/modes.js';
+import { LOCK_LVB, LOCK_NODE_OWNED, LOCK_RECLAIM, LOCK_TRY, type LockMessage } from '../protocol/peer-messages.js';
+import { dispatch, replayParked } from './dispatch.js';
+import { Domain } from './domain.js';
+import * as hold from './hold.js';
+import { tickIdle } from './idle.js';
+import { Lock, ST_CONVERTING, ST_GONE, ST_HELD, ST_LOCKING, ST_NEW, ST_UNLOCKING } from './lock.js';
+import { LockRes } from './lockres.js';
+import { tickMastery } from './mastery.js';
+import { applyDomainView, placeClaim, sendDoneWhenReady } from './recovery.js';
+import { EngineState, type EngineTuning, type Hooks } from './state.js';
+import { type EngineOutput, type LocalLock, type LockOptions, LVB_INVALID, LVB_VALID, type NodeOwnedRecord } from './types.js';
+
+export interface EngineInit {
+  self: NodeId;
+  startCount: StartCount;
+  view: View;
+  nodeOwned: NodeOwnedRecord[];
+  tuning?: Partial<EngineTuning>;
+}
+
+/** Width of a slot of the deadline table. */
+const SLOT_MS = 50;
+/** How far ahead of our own view a sender's clock may be before it is called an error (rule 17). */
+const EPOCH_AHEAD_MAX = 10_000;
+
+export class Engine {
+  readonly state: EngineState;
+  /** Placeholders for requests whose domain is not active here, by domain name. */
+  private readonly detached = new Map<string, Domain>();
+  /** Node-owned locks of the incarnation before, to be claimed by this one. */
+  private claimable: Lock[] = [];
+  /** Messages for domains we are not in (yet), by domain number. */
+  private readonly aheadOfDomain = new Map<number, { from: NodeId; msg: LockMessage }[]>();
+  private proposeAt = 0;
+
+  constructor(init: EngineInit, out: EngineOutput) {
+    const hooks: Hooks = {
+      granted: (lock) => this.tellGranted(lock),
+      denied: (lock, code) => this.tellDenied(lock, code),
+      unlocked: (lock) => this.tellUnlocked(lock),
+      bast: (lock, mode) => this.tellBast(lock, mode),
+      ownerKnown: (res) => hold.ownerKnown(this.state, res),
+      placeClaim: (res) => placeClaim(this.state, res),
+    };
+    this.state = new EngineState(init.self, init.startCount, init.view, out, hooks, init.tuning);
+    for (const record of init.nodeOwned) this.claimable.push(this.lockFromRecord(record));
+  }
+
+  // --- The master's answers, to local owners directly, to others by message -----------------------------------------
+
+  private tellGranted(lock: Lock): void {
+    const s = this.state;
+    if (lock.node === s.self) return hold.onGranted(s, lock);
+    s.send(lock.res.domain, lock.node, {
+      k: 'Grant',
+      id: lock.id,
+      mode: lock.mode as Mode,
+      te: lock.te,
+      tc: lock.tc,
+      lvbState: lock.lvbState,
+      lvb: lock.lvb,
+    });
+  }
+
+  private tellDenied(lock: Lock, code: ErrorCode): void {
+    const s = this.state;
+    if (lock.node === s.self) return hold.onDenied(s, lock, code);
+    if (lock.mode === -1) lock.res.domain.remote.get(lock.node)?.delete(lock.id);
+    s.send(lock.res.domain, lock.node, { k: 'Deny', id: lock.id, code: ERROR_CODES[code] });
+  }
+
+  private tellUnlocked(lock: Lock): void {
+    const s = this.state;
+    if (lock.node === s.self) return hold.onUnlocked(s, lock);
+    lock.res.domain.remote.get(lock.node)?.delete(lock.id);
+    s.send(lock.res.domain, lock.node, { k: 'UnlockDone', id: lock.id });
+  }
+
+  private tellBast(lock: Lock, mode: Mode): void {
+    const s = this.state;
+    if (lock.node === s.self) return hold.onBast(s, lock, mode);
+    s.send(lock.res.domain, lock.node, { k: 'Bast', id: lock.id, mode });
+  }
+
+  // --- Local requests ---------------------------------------------------------------------------------------------------
+
+  /** See CoreApi.lock. Outcomes may be told before this returns. */
+  lock(now: Millis, options: LockOptions): LocalLock {
+    const s = this.state;
+    s.now = now;
+    const flags = (options.try ? LOCK_TRY : 0) | (options.nodeOwned ? LOCK_NODE_OWNED : 0) | (options.lvb ? LOCK_LVB : 0);
+    const domain = s.domains.get(options.domain);
+    const isReady = domain !== undefined && s.isLeased && !domain.isLeaving && (!options.nodeOwned || this.isNodeOwnedFlagged());
+    const res = isReady ? s.resource(domain, options.name) : this.detachedRes(options.domain, options.name);
+    const lock = new Lock(s.newLockId(), s.self, res, options.mode, flags, options.who, options.why);
+    lock.ctx = options.ctx;
+    lock.since = now;
+    lock.deadline = options.deadline;
+    if (options.try) {
+      const limit = now + s.tuning.tryLimitMs;
+      if (lock.deadline === 0 || lock.deadline > limit) lock.deadline = limit;
+    }
+    if (s.isStopping) {
+      lock.st = ST_GONE;
+      s.out.denied(lock, 'TSDLM_STOPPING');
+      return lock;
+    }
+    if (isReady) {
+      hold.start(s, lock);
+    } else {
+      lock.st = ST_NEW;
+      s.waiting.add(lock);
+      this.proposeAt = 0;
+    }
+    if (lock.deadline !== 0 && (lock.st === ST_NEW || lock.st === ST_LOCKING)) this.schedule(lock);
+    this.finish();
+    return lock;
+  }
+
+  convert(now: Millis, local: LocalLock, mode: Mode, options: { try: boolean; deadline: Millis; lvb: Uint8Array | null }): void {
+    const s = this.state;
+    s.now = now;
+    const lock = local as Lock;
+    if (lock.st !== ST_HELD || lock.isZombie) {
+      s.out.denied(lock, lock.st === ST_GONE ? 'TSDLM_NOT_HELD' : 'TSDLM_BAD_ARGUMENT');
+      return;
+    }
+    lock.deadline = options.deadline;
+    if (options.try) {
+      const limit = now + s.tuning.tryLimitMs;
+      if (lock.deadline === 0 || lock.deadline > limit) lock.deadline = limit;
+    }
+    hold.preparePut(lock, options.lvb, false);
+    hold.convert(s, lock, mode, options.try);
+    if (lock.deadline !== 0 && (lock.st as number) === ST_CONVERTING) this.schedule(lock);
+    this.finish();
+  }
+
+  unlock(now: Millis, local: LocalLock, options?: { lvb?: Uint8Array | null; lvbInvalid?: boolean }): void {
+    const s = this.state;
+    s.now = now;
+    const lock = local as Lock;
+    if (lock.st === ST_HELD || lock.st === ST_CONVERTING) {
+      hold.preparePut(lock, options?.lvb ?? null, options?.lvbInvalid ?? false);
+      hold.unlock(s, lock);
+    } else if (lock.st === ST_NEW || lock.st === ST_LOCKING) {
+      this.giveUp(lock, 'TSDLM_CANCELLED');
+    }
+    this.finish();
+  }
+
+  cancel(now: Millis, local: LocalLock): void {
+    this.state.now = now;
+    this.giveUp(local as Lock, 'TSDLM_CANCELLED');
+    this.finish();
+  }
+
+  writeLvb(local: LocalLock, value: Uint8Array): void {
+    const lock = local as Lock;
+    if (lock.st !== ST_HELD || lock.mode !== 2) return;
+    lock.lvb = value;
+    lock.lvbState = LVB_VALID;
+    lock.isDirty = true;
+    lock.flags |= LOCK_LVB;
+  }
+
+  /** Ends a request that still waits, with `code` for its owner. */
+  private giveUp(lock: Lock, code: ErrorCode): void {
+    const s = this.state;
+    if (lock.isZombie) return;
+    if (s.waiting.delete(lock)) {
+      lock.st = ST_GONE;
+      s.out.denied(lock, code);
+      return;
+    }
+    if (lock.st !== ST_NEW && lock.st !== ST_LOCKING && lock.st !== ST_CONVERTING) return;
+    lock.endCode = code;
+    if (hold.cancel(s, lock)) s.out.denied(lock, code);
+  }
+
+  private schedule(lock: Lock): void {
+    const slot = Math.ceil(lock.deadline / SLOT_MS);
+    const list = this.state.timed.get(slot);
+    if (list) list.push(lock);
+    else this.state.timed.set(slot, [lock]);
+  }
+
+  private detachedRes(domainName: string, name: string): LockRes {
+    let domain = this.detached.get(domainName);
+    if (!domain) {
+      domain = new Domain(0, domainName);
+      this.detached.set(domainName, domain);
+    }
+    return new LockRes(domain, name);
+  }
+
+  private lockFromRecord(r: NodeOwnedRecord): Lock {
+    const flags = LOCK_NODE_OWNED | LOCK_RECLAIM;
+    const lock = new Lock(r.id, this.state.self, this.detachedRes(r.domain, r.name), r.mode, flags, r.who, r.why);
+    lock.te = r.te;
+    lock.tc = r.tc;
+    lock.lvbState = LVB_INVALID;
+    return lock;
+  }
+
+  private isNodeOwnedFlagged(): boolean {
+    const s = this.state;
+    return s.view.nodes.some((n) => n.id === s.self && n.nodeOwned && n.incarnation?.startCount === s.startCount);
+  }
+
+  // --- Messages ---------------------------------------------------------------------------------------------------------
+
+  receive(now: Millis, from: NodeId, msg: LockMessage): void {
+    const s = this.state;
+    s.now = now;
+    const domain = s.byDom.get(msg.dom);
+    if (!domain) {
+      const list = this.aheadOfDomain.get(msg.dom);
+      if (!list && this.aheadOfDomain.size >= DOMAINS_MAX) return;
+      if (!list) this.aheadOfDomain.set(msg.dom, [{ from, msg }]);
+      else if (list.length < PARKED_MESSAGES_MAX) list.push({ from, msg });
+      return;
+    }
+    if (msg.dep < domain.epoch) return;
+    if (msg.dep > domain.epoch) {
+      if (domain.ahead.length < PARKED_MESSAGES_MAX) domain.ahead.push({ from, msg });
+      else if (!domain.tainted.has(from)) this.taint(domain, from, msg.dep);
+      return;
+    }
+    this.handle(domain, from, msg);
+    this.finish();
+  }
+
+  private handle(domain: Domain, from: NodeId, msg: LockMessage): void {
+    const s = this.state;
+    if (!domain.barrierIds.has(from) || (domain.tainted.get(from) ?? -1) >= domain.epoch) return;
+    if (msg.ce > s.view.epoch + EPOCH_AHEAD_MAX) {
+      s.note('error', 'epoch-unknown', { from, epoch: msg.ce, ours: s.view.epoch });
+      return;
+    }
+    s.clock.lift(msg.ce, msg.cc);
+    dispatch(s, domain, from, msg);
+  }
+
+  /** Lock messages between us and `peer` may have been lost: nothing more from it counts before the next domain epoch. */
+  peerReset(now: Millis, peer: NodeId, startCount: StartCount): void {
+    this.state.now = now;
+    for (const domain of this.state.domains.values()) {
+      if (domain.startCountOf(peer) === startCount) this.taint(domain, peer, domain.epoch);
+    }
+    this.proposeAt = 0;
+  }
+
+  private taint(domain: Domain, peer: NodeId, epoch: number): void {
+    domain.tainted.set(peer, epoch);
+    this.state.out.propose({ c: 'bump', dom: domain.dom, epoch: domain.epoch });
+  }
+
+  // --- Views ------------------------------------------------------------------------------------------------------------
+
+  applyView(now: Millis, view: View): void {
+    const s = this.state;
+    s.now = now;
+    s.view = view;
+    s.clock.lift(view.epoch, 0);
+    for (const dv of view.domains) this.applyDomain(dv);
+    this.startWaiting();
+    for (const domain of [...s.domains.values()]) this.replayAhead(domain);
+    this.finish();
+  }
+
+  private applyDomain(dv: DomainView): void {
+    const s = this.state;
+    const me = [...dv.members, ...dv.leaving].find((m) => m.node === s.self && m.startCount === s.startCount);
+    let domain = s.byDom.get(dv.dom);
+    if (!me) {
+      if (domain) this.dropDomain(domain);
+      return;
+    }
+    const isNew = !domain;
+    if (!domain) {
+      domain = new Domain(dv.dom, dv.name);
+      s.domains.set(dv.name, domain);
+      s.byDom.set(dv.dom, domain);
+      domain.ahead = this.aheadOfDomain.get(dv.dom) ?? [];
+      this.aheadOfDomain.delete(dv.dom);
+    }
+    if (domain.epoch === dv.epoch) return;
+    const claims: Lock[] = [];
+    if (isNew && this.claimable.length > 0) {
+      for (const lock of this.claimable) {
+        if (lock.domain !== dv.name) continue;
+        if (me.continues !== 0) claims.push(lock);
+        else this.loseClaim(lock);
+      }
+      this.claimable = this.claimable.filter((lock) => lock.domain !== dv.name);
+    }
+    applyDomainView(s, domain, dv, claims);
+  }
+
+  /** Our lease begins or ends: without one no local request is served (a lapse that ends the incarnation is `reset`). */
+  setLeased(now: Millis, isLeased: boolean): void {
+    const s = this.state;
+    s.now = now;
+    s.isLeased = isLeased;
+    this.startWaiting();
+    this.finish();
+  }
+
+  private loseClaim(lock: Lock): void {
+    const s = this.state;
+    lock.st = ST_GONE;
+    s.journal({ op: 'del', id: lock.id }, () => {});
+    s.note('warn', 'node-owned-lock-void', { domain: lock.domain, name: lock.name });
+    s.out.lost(lock, 'TSDLM_LOST');
+  }
+
+  private dropDomain(domain: Domain): void {
+    this.state.domains.delete(domain.name);
+    this.state.byDom.delete(domain.dom);
+  }
+
+  /** Requests that waited for their domain, or for the node-owned mark. */
+  private startWaiting(): void {
+    const s = this.state;
+    if (!s.isLeased) return;
+    for (const lock of [...s.waiting]) {
+      const domain = s.domains.get(lock.domain);
+      if (!domain || domain.isLeaving || (lock.nodeOwned && !this.isNodeOwnedFlagged())) continue;
+      s.waiting.delete(lock);
+      lock.res = s.resource(domain, lock.name);
+      hold.start(s, lock);
+    }
+  }
+
+  private replayAhead(domain: Domain): void {
+    const list = domain.ahead;
+    domain.ahead = [];
+    for (const entry of list) {
+      if (entry.msg.dep > domain.epoch) domain.ahead.push(entry);
+      else if (entry.msg.dep === domain.epoch) this.handle(domain, entry.from, entry.msg);
+    }
+  }
+
+  /**
+   * This incarnation is over: session locks are lost, requests that wait go on waiting for the next membership, node-owned
+   * locks will be claimed by the next incarnation (an expired lease never frees them: rule 2).
+   */
+  reset(now: Millis): void {
+    const s = this.state;
+    s.now = now;
+    const locks = [...s.own.values()];
+    s.own.clear();
+    s.domains.clear();
+    s.byDom.clear();
+    this.aheadOfDomain.clear();
+    s.deferred = [];
+    s.isLeased = false;
+    for (const lock of locks) this.resetLock(lock);
+  }
+
+  private resetLock(lock: Lock): void {
+    const s = this.state;
+    const st = lock.st;
+    const isClaim = (lock.flags & LOCK_RECLAIM) !== 0;
+    lock.prev = lock.next = null;
+    lock.q = 0;
+    lock.res = this.detachedRes(lock.domain, lock.name);
+    lock.basted = lock.keptBast = -1;
+    lock.isCancelling = false;
+    if (lock.isZombie) {
+      lock.st = ST_GONE;
+    } else if (isClaim) {
+      this.claimable.push(lock);
+    } else if (st === ST_NEW || st === ST_LOCKING) {
+      lock.st = ST_NEW;
+      lock.mode = -1;
+      s.waiting.add(lock);
+    } else if (st === ST_UNLOCKING) {
+      lock.st = ST_GONE;
+      s.out.released(lock);
+    } else if (lock.nodeOwned) {
+      if (st === ST_CONVERTING) s.out.denied(lock, 'TSDLM_UNAVAILABLE');
+      lock.st = ST_NEW;
+      lock.want = lock.mode as Mode;
+      lock.mode = -1;
+      lock.flags |= LOCK_RECLAIM;
+      this.claimable.push(lock);
+    } else {
+      lock.st = ST_GONE;
+      s.out.lost(lock, 'TSDLM_LOST');
+    }
+  }
+
+  /** The next incarnation of this process. */
+  reincarnate(startCount: StartCount): void {
+    this.state.startCount = startCount;
+  }
+
+  // --- Time and the rest --------------------------------------------------------------------------------------------------
+
+  tick(now: Millis): void {
+    const s = this.state;
+    s.now = now;
+    this.expireTimed(now);
+    for (const domain of s.domains.values()) {
+      tickMastery(s, domain);
+      tickIdle(s, domain);
+    }
+    if (now >= this.proposeAt) {
+      this.proposeAt = now + s.tuning.proposeMs;
+      this.proposeDue();
+    }
+    this.finish();
+  }
+
+  private expireTimed(now: Millis): void {
+    const s = this.state;
+    if (s.timed.size === 0) return;
+    const current = Math.floor(now / SLOT_MS);
+    for (const [slot, list] of s.timed) {
+      if (slot > current) continue;
+      s.timed.delete(slot);
+      for (const lock of list) {
+        if (lock.deadline === 0 || lock.deadline > now || lock.isCancelling) continue;
+        const isTry = (lock.flags & LOCK_TRY) !== 0;
+        this.giveUp(lock, isTry ? 'TSDLM_UNAVAILABLE' : 'TSDLM_TIMEOUT');
+      }
+    }
+  }
+
+  /** Asks the log for what is wanted and not there yet; asked again until the view shows it. */
+  private proposeDue(): void {
+    const s = this.state;
+    const me = s.view.nodes.find((n) => n.id === s.self);
+    if (me?.incarnation?.startCount !== s.startCount) return;
+    const propose = (command: Command): void => s.out.propose(command);
+    if (me.state === 'in' || me.state === 'suspect') {
+      const wanted = new Set<string>();
+      for (const lock of s.waiting) {
+        if (!s.domains.has(lock.domain)) wanted.add(lock.domain);
+        if (lock.nodeOwned && !me.nodeOwned) wanted.add('');
+      }
+      for (const name of [...wanted].sort()) {
+        if (name === '') propose({ c: 'nodeOwned', node: s.self, startCount: s.startCount, on: true });
+        else propose({ c: 'domainJoin', node: s.self, startCount: s.startCount, name });
+      }
+      if (s.isStopping && s.own.size === 0) propose({ c: 'nodeLeave', node: s.self, startCount: s.startCount });
+    }
+    for (const domain of s.domains.values()) {
+      if (domain.tainted.size > 0) propose({ c: 'bump', dom: domain.dom, epoch: domain.epoch });
+    }
+    if (s.clock.isHigh) propose({ c: 'epoch', epoch: s.view.epoch });
+  }
+
+  /** Clean leave, last step: everything is handed over and confirmed. */
+  private leaveWhenReady(): void {
+    const s = this.state;
+    const me = s.view.nodes.find((n) => n.id === s.self);
+    if (me?.state !== 'leaving' || me.incarnation?.startCount !== s.startCount) return;
+    for (const domain of s.domains.values()) if (domain.handing.size > 0 || !domain.isDoneSent) return;
+    s.out.propose({ c: 'nodeLeft', node: s.self, startCount: s.startCount });
+  }
+
+  journaled(now: Millis, ticket: number): void {
+    const s = this.state;
+    s.now = now;
+    const then = s.journaling.get(ticket);
+    s.journaling.delete(ticket);
+    then?.();
+    this.finish();
+  }
+
+  /** Clean stop: no new requests; leaves once local owners are gone (the host sees to that). */
+  stop(now: Millis): void {
+    const s = this.state;
+    s.now = now;
+    s.isStopping = true;
+    for (const lock of [...s.waiting]) this.giveUp(lock, 'TSDLM_STOPPING');
+    for (const lock of [...s.own.values()]) {
+      if (lock.st === ST_NEW || lock.st === ST_LOCKING) this.giveUp(lock, 'TSDLM_STOPPING');
+    }
+    this.proposeAt = 0;
+    this.finish();
+  }
+
+  /** Does what handlers put off, until nothing is left. */
+  private finish(): void {
+    const s = this.state;
+    while (s.deferred.length > 0) {
+      const work = s.deferred;
+      s.deferred = [];
+      for (const f of work) f();
+    }
+    if (s.isStopping) {
+      if (s.now >= this.proposeAt) {
+        this.proposeAt = s.now + s.tuning.proposeMs;
+        this.proposeDue();
+        this.leaveWhenReady();
+      }
+    }
+    for (const domain of s.domains.values()) {
+      if (domain.isRecovering && !domain.isDoneSent) sendDoneWhenReady(s, domain);
+      if (!domain.isRecovering && domain.parked.length > 0) replayParked(s, domain);
+    }
+  }
+}

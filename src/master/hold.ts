@@ -1,0 +1,374 @@
+/**
+ * The owner's side of a lock: what local owners ask for, and what the master answers.
+ *
+ * Each request is one state of the lock (`st`), left only by the master's answer, by a cancel, or by the end of this
+ * node's membership. Whatever is under way can be sent again at any time (`redrive`): the master knows a lock by (node,
+ * lock id) and answers a repeated request with what it already decided. So a lost answer never loses or doubles a lock.
+ */
+import { type ErrorCode, invariant } from '../protocol/errors.js';
+import { EX, type Mode, PR } from '../protocol/modes.js';
+import { LOCK_LVB, LOCK_RECLAIM, LOCK_TRY } from '../protocol/peer-messages.js';
+import type { Domain } from './domain.js';
+import { touchIdle, untouchIdle } from './idle.js';
+import { type Lock, ST_CONVERTING, ST_GONE, ST_HELD, ST_LOCKING, ST_NEW, ST_UNLOCKING } from './lock.js';
+import { type LockRes, RES_MASTERING, RES_OWNED } from './lockres.js';
+import { needMaster } from './mastery.js';
+import * as serve from './serve.js';
+import type { EngineState } from './state.js';
+import { LVB_INVALID, LVB_NONE, LVB_VALID, type NodeOwnedRecord } from './types.js';
+
+/** True when requests for this resource are decided by direct calls: we master it and it serves. */
+function isServedHere(s: EngineState, res: LockRes): boolean {
+  return res.owner === s.self && res.state === RES_OWNED;
+}
+
+/** Registers a new local request on its resource and starts it. */
+export function start(s: EngineState, lock: Lock): void {
+  const res = lock.res;
+  s.own.set(lock.id, lock);
+  res.localCount++;
+  if (res.isIdle) untouchIdle(res);
+  s.clock.advance();
+  lock.se = s.clock.epoch;
+  lock.sc = s.clock.counter;
+  if (res.state === RES_OWNED) {
+    sendLock(s, lock);
+  } else {
+    lock.st = ST_NEW;
+    res.newWaiters.push(lock);
+    if (res.state === RES_MASTERING) needMaster(s, res);
+  }
+}
+
+/** The master is known: requests that waited for it go, in order. */
+export function ownerKnown(s: EngineState, res: LockRes): void {
+  const waiters = res.newWaiters;
+  if (waiters.length === 0) {
+    if (res.localCount === 0) touchIdle(s, res);
+    return;
+  }
+  res.newWaiters = [];
+  for (const lock of waiters) if (lock.st === ST_NEW) sendLock(s, lock, true);
+}
+
+function sendLock(s: EngineState, lock: Lock, isQueued = false): void {
+  const res = lock.res;
+  if (isServedHere(s, res)) {
+    if (isQueued) removeWaiter(res, lock);
+    lock.st = ST_LOCKING;
+    serve.request(s, res, lock, lock.want as Mode, (lock.flags & LOCK_TRY) !== 0);
+    return;
+  }
+  if (res.owner === s.self) return; // Rebuilding here: served when the barrier is reached.
+  if (isQueued) removeWaiter(res, lock);
+  lock.st = ST_LOCKING;
+  const isReclaim = (lock.flags & LOCK_RECLAIM) !== 0;
+  s.send(res.domain, res.owner, {
+    k: 'LockRequest',
+    name: res.name,
+    id: lock.id,
+    mode: lock.want as Mode,
+    flags: lock.flags,
+    // A reclaim carries its old token instead of a stamp, for a master that has to rebuild the lock.
+    se: isReclaim ? lock.te : lock.se,
+    sc: isReclaim ? lock.tc : lock.sc,
+    who: lock.who,
+    why: lock.why,
+  });
+}
+
+function removeWaiter(res: LockRes, lock: Lock): void {
+  const at = res.newWaiters.indexOf(lock);
+  if (at >= 0) res.newWaiters.splice(at, 1);
+}
+
+/** Sends what is under way for this lock (again), to the present master. Not for ST_NEW. */
+export function redrive(s: EngineState, lock: Lock): void {
+  switch (lock.st) {
+    case ST_LOCKING:
+      sendLock(s, lock);
+      if (lock.isCancelling || lock.isZombie) sendCancel(s, lock);
+      return;
+    case ST_CONVERTING:
+      sendConvert(s, lock);
+      if (lock.isCancelling) sendCancel(s, lock);
+      return;
+    case ST_UNLOCKING:
+      if (lock.isUnlockReady) sendUnlock(s, lock);
+      return;
+    default:
+      return;
+  }
+}
+
+function sendConvert(s: EngineState, lock: Lock): void {
+  s.send(lock.res.domain, lock.res.owner, {
+    k: 'ConvertRequest',
+    name: lock.res.name,
+    id: lock.id,
+    mode: lock.want as Mode,
+    flags: lock.flags,
+    se: lock.se,
+    sc: lock.sc,
+    lvbState: lock.putState,
+    lvb: lock.putLvb,
+  });
+}
+
+function sendUnlock(s: EngineState, lock: Lock): void {
+  s.send(lock.res.domain, lock.res.owner, {
+    k: 'UnlockRequest',
+    name: lock.res.name,
+    id: lock.id,
+    lvbState: lock.putState,
+    lvb: lock.putLvb,
+  });
+}
+
+function sendCancel(s: EngineState, lock: Lock): void {
+  if (lock.res.owner === s.self) return; // Being rebuilt here: seen to at the barrier.
+  s.send(lock.res.domain, lock.res.owner, { k: 'CancelRequest', name: lock.res.name, id: lock.id });
+}
+
+/** Another mode for a held lock (checked by the engine's door). */
+export function convert(s: EngineState, lock: Lock, mode: Mode, isTry: boolean): void {
+  const res = lock.res;
+  lock.want = mode;
+  lock.flags = isTry ? lock.flags | LOCK_TRY : lock.flags & ~LOCK_TRY;
+  lock.st = ST_CONVERTING;
+  s.clock.advance();
+  lock.se = s.clock.epoch;
+  lock.sc = s.clock.counter;
+  if (isServedHere(s, res)) {
+    serve.convert(s, res, lock, mode, isTry, lock.putState, lock.putLvb);
+  } else if (res.owner !== s.self) {
+    sendConvert(s, lock);
+  }
+}
+
+/** Releases a held lock. A node-owned one leaves the journal first (rule 3). */
+export function unlock(s: EngineState, lock: Lock): void {
+  lock.st = ST_UNLOCKING;
+  lock.want = -1;
+  if (lock.nodeOwned) {
+    s.journal({ op: 'del', id: lock.id }, () => {
+      if (lock.st === ST_UNLOCKING) finishUnlock(s, lock);
+    });
+    return;
+  }
+  finishUnlock(s, lock);
+}
+
+function finishUnlock(s: EngineState, lock: Lock): void {
+  const res = lock.res;
+  lock.isUnlockReady = true;
+  if (isServedHere(s, res)) serve.unlock(s, res, lock, lock.putState, lock.putLvb);
+  else if (res.owner !== s.self) sendUnlock(s, lock);
+}
+
+/** The owner gives the request up. True when it ended here and now (the caller tells the owner). */
+export function cancel(s: EngineState, lock: Lock): boolean {
+  const res = lock.res;
+  if (lock.st === ST_NEW) {
+    removeWaiter(res, lock);
+    remove(s, lock);
+    return true;
+  }
+  if (lock.st === ST_LOCKING) {
+    if (isServedHere(s, res)) {
+      lock.isZombie = true;
+      if (serve.cancel(s, res, lock)) return true;
+      lock.isZombie = false;
+      return false;
+    }
+    // The owner does not wait for a master that may be gone: what it answers later is undone by itself.
+    lock.isZombie = true;
+    sendCancel(s, lock);
+    return true;
+  }
+  if (lock.st === ST_CONVERTING) {
+    if (isServedHere(s, res)) serve.cancel(s, res, lock);
+    else {
+      lock.isCancelling = true;
+      sendCancel(s, lock);
+    }
+  }
+  return false;
+}
+
+/** The master granted the request under way (called directly by a local master, or with a Grant's contents applied). */
+export function onGranted(s: EngineState, lock: Lock): void {
+  const wasFirst = lock.st === ST_LOCKING;
+  if (!wasFirst && lock.st !== ST_CONVERTING) return;
+  lock.st = ST_HELD;
+  lock.want = -1;
+  lock.isCancelling = false;
+  lock.deadline = 0;
+  lock.endCode = null;
+  lock.isDirty = false;
+  lock.putState = LVB_NONE;
+  lock.putLvb = null;
+  lock.flags &= ~LOCK_TRY;
+  if (lock.res.bounces) lock.res.bounces = 0;
+  const wasClaim = (lock.flags & LOCK_RECLAIM) !== 0;
+  if (wasClaim) {
+    lock.flags &= ~LOCK_RECLAIM;
+    lock.res.domain.claims.delete(lock);
+  }
+  if (lock.isZombie) {
+    s.deferred.push(() => {
+      if (lock.st === ST_HELD) unlock(s, lock);
+    });
+    return;
+  }
+  if (lock.nodeOwned) {
+    s.journal({ op: 'put', record: nodeOwnedRecord(lock) }, () => {
+      if (lock.st === ST_HELD) announce(s, lock);
+    });
+    return;
+  }
+  announce(s, lock);
+}
+
+/** A node-owned lock of before this node's restart: its master is looked for, to claim it (rules 1, 3). */
+export function attachClaim(s: EngineState, domain: Domain, lock: Lock): void {
+  const res = s.resource(domain, lock.name);
+  lock.res = res;
+  lock.st = ST_NEW;
+  s.own.set(lock.id, lock);
+  res.localCount++;
+  if (res.isIdle) untouchIdle(res);
+  res.newWaiters.push(lock);
+  domain.claims.add(lock);
+}
+
+/** A claimed lock is in force again at the mode and token of before (the master learns of it by registration). */
+export function confirmClaim(s: EngineState, lock: Lock): void {
+  removeWaiter(lock.res, lock);
+  lock.mode = lock.want as Mode;
+  lock.want = -1;
+  lock.lvbState = LVB_INVALID;
+  lock.lvb = null;
+  lock.st = ST_HELD;
+  lock.flags &= ~(LOCK_RECLAIM | LOCK_TRY);
+  lock.res.domain.claims.delete(lock);
+  s.out.granted(lock);
+}
+
+function announce(s: EngineState, lock: Lock): void {
+  s.out.granted(lock);
+  if (lock.keptBast >= 0) {
+    const mode = lock.keptBast as Mode;
+    lock.keptBast = -1;
+    if (lock.mode === EX || (lock.mode === PR && mode === EX)) s.out.bast(lock, mode);
+  }
+}
+
+export function nodeOwnedRecord(lock: Lock): NodeOwnedRecord {
+  return {
+    id: lock.id,
+    domain: lock.domain,
+    name: lock.name,
+    mode: lock.mode as Mode,
+    te: lock.te,
+    tc: lock.tc,
+    lvbState: lock.lvbState,
+    lvb: lock.lvb,
+    who: lock.who,
+    why: lock.why,
+    since: 0,
+  };
+}
+
+/** The request under way ended without a grant. */
+export function onDenied(s: EngineState, lock: Lock, code: ErrorCode): void {
+  if (lock.st === ST_CONVERTING) {
+    lock.st = ST_HELD;
+    lock.want = -1;
+    lock.isCancelling = false;
+    lock.flags &= ~LOCK_TRY;
+    if (code === 'TSDLM_NOT_HELD') {
+      // The master does not know the lock: it cannot be called held any longer.
+      remove(s, lock);
+      s.out.lost(lock, 'TSDLM_LOST');
+      return;
+    }
+    s.out.denied(lock, code === 'TSDLM_CANCELLED' && lock.endCode ? lock.endCode : code);
+    lock.endCode = null;
+    return;
+  }
+  if (lock.st !== ST_LOCKING) return;
+  const isClaim = (lock.flags & LOCK_RECLAIM) !== 0;
+  remove(s, lock);
+  if (isClaim) {
+    s.journal({ op: 'del', id: lock.id }, () => {});
+    s.note('warn', 'node-owned-lock-not-confirmed', { domain: lock.domain, name: lock.name });
+    s.out.lost(lock, 'TSDLM_LOST');
+    return;
+  }
+  if (!lock.isZombie) s.out.denied(lock, code);
+}
+
+export function onUnlocked(s: EngineState, lock: Lock): void {
+  if (lock.st !== ST_UNLOCKING) return;
+  remove(s, lock);
+  if (!lock.isZombie) s.out.released(lock);
+}
+
+export function onBast(s: EngineState, lock: Lock, mode: Mode): void {
+  if (lock.st === ST_HELD || lock.st === ST_CONVERTING) {
+    if (!lock.isZombie) s.out.bast(lock, mode);
+  } else if (lock.st === ST_LOCKING && mode > lock.keptBast) {
+    lock.keptBast = mode;
+  }
+}
+
+/** A Grant of a remote master. */
+export function onGrantMessage(
+  s: EngineState,
+  lock: Lock,
+  m: { mode: Mode; te: number; tc: number; lvbState: 0 | 1 | 2; lvb: Uint8Array | null },
+): void {
+  if (lock.st !== ST_LOCKING && lock.st !== ST_CONVERTING) return;
+  if (m.mode !== lock.want) return; // An answer repeated from before: the one for this request will come.
+  lock.mode = m.mode;
+  lock.te = m.te;
+  lock.tc = m.tc;
+  if (m.mode !== 0) {
+    lock.lvbState = m.lvbState;
+    lock.lvb = m.lvb;
+  }
+  lock.since = s.now;
+  onGranted(s, lock);
+}
+
+/** Forgets a lock of a local owner. */
+export function remove(s: EngineState, lock: Lock): void {
+  const res = lock.res;
+  lock.st = ST_GONE;
+  if (!s.own.delete(lock.id)) return;
+  res.domain.claims.delete(lock);
+  res.localCount--;
+  invariant(res.localCount >= 0, `local lock count of ${res.name} fell below zero`);
+  if (res.localCount === 0) touchIdle(s, res);
+}
+
+/** Value block to publish with a release or down-convert from EX. */
+export function preparePut(lock: Lock, value: Uint8Array | null, isInvalid: boolean): void {
+  lock.putState = LVB_NONE;
+  lock.putLvb = null;
+  if (lock.mode !== EX) return;
+  if (isInvalid && (lock.flags & LOCK_LVB) !== 0) {
+    lock.putState = LVB_INVALID;
+    lock.lvbState = LVB_INVALID;
+    lock.lvb = null;
+  } else if (value) {
+    lock.putState = LVB_VALID;
+    lock.putLvb = value;
+    lock.lvbState = LVB_VALID;
+    lock.lvb = value;
+  } else if (lock.isDirty) {
+    lock.putState = LVB_VALID;
+    lock.putLvb = lock.lvb;
+  }
+}

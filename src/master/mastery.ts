@@ -1,0 +1,259 @@
+/**
+ * Mastery: who masters a name nobody here knows the master of (o2dlm `dlm_get_lock_resource`, fs/ocfs2/dlm/dlmmaster.c).
+ *
+ * The first node that needs a name asks all domain members in parallel. Each answers from one of five states:
+ *   YES     I master it (and now remember that you know: refmap)
+ *   OWNER n it is mastered by n, as far as I know (rule 9: never `no` with such knowledge)
+ *   MAYBE   I am asking too; the lowest node number wins
+ *   NO      I have no record at all; from now on I wait for the end of your round before I start one of my own
+ *   RETRY   I hold a claim on it from before my restart and must place that first (rules 1, 3)
+ * With only NO, and MAYBE from higher numbers, the asker is the master. Every round ends with an AssertMaster to all
+ * members: owner = sender (won), another node (found), 0 (withdrawn).
+ *
+ * Why it is safe: a round and all its answers belong to one domain epoch, whose members are the same for everybody, and
+ * messages of other epochs are never handled. Inside one epoch a second asker is either told by the first (YES, MAYBE), or
+ * held back by the NO it gave. Mastership of an existing resource changes hands only at a new epoch (recovery.ts).
+ */
+
+import type { NodeId } from '../protocol/ids.js';
+import { ANSWER_MAYBE, ANSWER_NO, ANSWER_OWNER, ANSWER_RETRY, ANSWER_YES } from '../protocol/peer-messages.js';
+import type { Domain, Mle } from './domain.js';
+import { touchIdle, untouchIdle } from './idle.js';
+import { type LockRes, RES_DROPPING, RES_MASTERING, RES_OWNED } from './lockres.js';
+import type { EngineState } from './state.js';
+import { LVB_INVALID } from './types.js';
+
+function mleOf(domain: Domain, name: string): Mle {
+  let mle = domain.mles.get(name);
+  if (!mle) {
+    mle = {
+      name,
+      isAsking: false,
+      pending: new Set(),
+      rivals: new Set(),
+      found: 0,
+      foundGen: 0,
+      isRetry: false,
+      retryAt: 0,
+    };
+    domain.mles.set(name, mle);
+  }
+  return mle;
+}
+
+/** A resource without a known master is needed: starts a round, unless one is running here or elsewhere. */
+export function needMaster(s: EngineState, res: LockRes): void {
+  const domain = res.domain;
+  if (domain.memberIds.size === 1) {
+    domain.mles.delete(res.name);
+    becomeMaster(s, res);
+    return;
+  }
+  const mle = mleOf(domain, res.name);
+  if (mle.isAsking || mle.retryAt !== 0) return;
+  if (mle.rivals.size > 0) return; // Another node's round: its end starts ours, or answers it.
+  ask(s, res, mle);
+}
+
+function ask(s: EngineState, res: LockRes, mle: Mle): void {
+  const domain = res.domain;
+  mle.isAsking = true;
+  mle.found = 0;
+  mle.isRetry = false;
+  mle.retryAt = 0;
+  mle.pending.clear();
+  for (const m of domain.members) if (m.node !== s.self) mle.pending.add(m.node);
+  s.sendToMembers(domain, () => ({ k: 'MasterRequest', name: res.name }));
+}
+
+/** This node masters the resource from now on, by a won round or as the only member. */
+function becomeMaster(s: EngineState, res: LockRes): void {
+  res.state = RES_OWNED;
+  res.owner = s.self;
+  res.gen = res.domain.epoch;
+  // What a claimed lock's value block was before the restart, nobody knows (rule 18).
+  if (hasClaim(res.domain, res)) res.lvbState = LVB_INVALID;
+  s.hooks.ownerKnown(res);
+}
+
+/** Another node masters the resource. */
+function learnOwner(s: EngineState, res: LockRes, owner: NodeId, gen: number): void {
+  res.state = RES_OWNED;
+  res.owner = owner;
+  res.gen = gen;
+  s.hooks.ownerKnown(res);
+}
+
+export function onMasterRequest(s: EngineState, domain: Domain, from: NodeId, name: string): void {
+  const res = domain.resources.get(name);
+  const reply = (answer: number, owner = 0, gen = 0): void =>
+    s.send(domain, from, { k: 'MasterReply', name, answer, owner, gen });
+  if (res && res.owner === s.self) {
+    (res.refs ??= new Set()).add(from);
+    if (res.isIdle) untouchIdle(res);
+    return reply(ANSWER_YES, s.self, res.gen);
+  }
+  if (res && res.owner !== 0 && res.state !== RES_DROPPING) return reply(ANSWER_OWNER, res.owner, res.gen);
+  // Rebuilt here although no local owner is interested: the registrations stand in `rebuilding`.
+  if (domain.rebuilding.has(name)) return reply(ANSWER_YES, s.self, domain.epoch);
+  if (res && hasClaim(domain, res)) return reply(ANSWER_RETRY);
+  const mle = mleOf(domain, name);
+  mle.rivals.add(from);
+  return reply(mle.isAsking ? ANSWER_MAYBE : ANSWER_NO);
+}
+
+function hasClaim(domain: Domain, res: LockRes): boolean {
+  if (domain.claims.size === 0) return false;
+  for (const lock of domain.claims) if (lock.res === res) return true;
+  return false;
+}
+
+export function onMasterReply(
+  s: EngineState,
+  domain: Domain,
+  from: NodeId,
+  m: { name: string; answer: number; owner: NodeId; gen: number },
+): void {
+  const mle = domain.mles.get(m.name);
+  if (!mle?.isAsking || !mle.pending.delete(from)) return;
+  if (m.answer === ANSWER_YES) {
+    mle.found = from;
+    mle.foundGen = m.gen;
+  } else if (m.answer === ANSWER_OWNER) {
+    // Hearsay counts only while the master itself has not spoken, and only about a member.
+    if (mle.found === 0 && m.owner !== s.self && domain.memberIds.has(m.owner)) {
+      mle.found = m.owner;
+      mle.foundGen = m.gen;
+    }
+  } else if (m.answer === ANSWER_MAYBE) {
+    mle.rivals.add(from);
+  } else if (m.answer === ANSWER_RETRY) {
+    mle.isRetry = true;
+  }
+  if (mle.pending.size === 0) decide(s, domain, mle);
+}
+
+/** All members have answered our round. */
+function decide(s: EngineState, domain: Domain, mle: Mle): void {
+  const res = domain.resources.get(mle.name);
+  mle.isAsking = false;
+  if (!res || res.state !== RES_MASTERING) {
+    endRound(s, domain, mle, 0, 0);
+    settle(domain, mle);
+    return;
+  }
+  if (mle.found !== 0) {
+    const { found, foundGen } = mle;
+    endRound(s, domain, mle, found, foundGen);
+    settle(domain, mle);
+    learnOwner(s, res, found, foundGen);
+    return;
+  }
+  if (hasClaim(domain, res)) {
+    endRound(s, domain, mle, 0, 0);
+    settle(domain, mle);
+    s.hooks.placeClaim(res);
+    return;
+  }
+  if (mle.isRetry) {
+    endRound(s, domain, mle, 0, 0);
+    mle.retryAt = s.now + s.tuning.retryMs;
+    return;
+  }
+  for (const rival of mle.rivals) {
+    if (rival < s.self) {
+      endRound(s, domain, mle, 0, 0);
+      return;
+    }
+  }
+  endRound(s, domain, mle, s.self, domain.epoch);
+  settle(domain, mle);
+  becomeMaster(s, res);
+}
+
+function endRound(s: EngineState, domain: Domain, mle: Mle, owner: NodeId, gen: number): void {
+  s.sendToMembers(domain, () => ({ k: 'AssertMaster', name: mle.name, owner, gen }));
+}
+
+/** The name's master is known here: only rounds of others whose end we still wait for keep the entry. */
+function settle(domain: Domain, mle: Mle): void {
+  mle.retryAt = 0;
+  if (mle.rivals.size === 0) domain.mles.delete(mle.name);
+}
+
+/** A member's round has ended. */
+export function onAssertMaster(
+  s: EngineState,
+  domain: Domain,
+  from: NodeId,
+  m: { name: string; owner: NodeId; gen: number },
+): void {
+  const mle = domain.mles.get(m.name);
+  const res = domain.resources.get(m.name);
+  if (m.owner === from && res?.owner === s.self) {
+    // Two masters of one name in one epoch: nothing either of us says about it can be trusted any more.
+    s.note('error', 'two-masters', { domain: domain.name, name: m.name, other: from, epoch: domain.epoch });
+    s.out.propose({ c: 'bump', dom: domain.dom, epoch: domain.epoch });
+    return;
+  }
+  if (!mle) return;
+  mle.rivals.delete(from);
+  const isUsable = m.owner !== 0 && m.owner !== s.self && domain.memberIds.has(m.owner);
+  if (mle.isAsking) {
+    if (isUsable && mle.found === 0) {
+      mle.found = m.owner;
+      mle.foundGen = m.gen;
+    }
+    return;
+  }
+  if (!res || res.state !== RES_MASTERING) {
+    if (mle.rivals.size === 0 && mle.retryAt === 0) domain.mles.delete(m.name);
+    return;
+  }
+  if (isUsable) {
+    settle(domain, mle);
+    learnOwner(s, res, m.owner, m.gen);
+  } else if (mle.rivals.size === 0 && mle.retryAt === 0) {
+    ask(s, res, mle);
+  }
+}
+
+/** Our request met a node that does not master the name: forget what we believed and ask again. */
+export function onNotMaster(s: EngineState, domain: Domain, from: NodeId, name: string): void {
+  const res = domain.resources.get(name);
+  if (res?.state !== RES_OWNED || res.owner !== from) return;
+  res.state = RES_MASTERING;
+  res.owner = 0;
+  res.bounces++;
+  if (res.bounces > 3) {
+    const mle = mleOf(domain, name);
+    if (!mle.isAsking) mle.retryAt = s.now + s.tuning.retryMs;
+  }
+  if (res.localCount === 0) touchIdle(s, res);
+  else needMaster(s, res);
+}
+
+/** Repeats the rounds whose pause is over. */
+export function tickMastery(s: EngineState, domain: Domain): void {
+  for (const mle of domain.mles.values()) {
+    if (mle.retryAt === 0 || mle.retryAt > s.now) continue;
+    mle.retryAt = 0;
+    const res = domain.resources.get(mle.name);
+    if (res?.state === RES_MASTERING && (res.localCount > 0 || res.newWaiters.length > 0)) {
+      if (!mle.isAsking && mle.rivals.size === 0) ask(s, res, mle);
+    } else if (mle.rivals.size === 0 && !mle.isAsking) {
+      domain.mles.delete(mle.name);
+      if (res && res.localCount === 0) touchIdle(s, res);
+    }
+  }
+}
+
+/** A new epoch: rounds of the old one are void; the names that are still wanted are asked for again. */
+export function restartRounds(s: EngineState, domain: Domain): void {
+  domain.mles.clear();
+  for (const res of domain.resources.values()) {
+    if (res.state !== RES_MASTERING) continue;
+    if (res.localCount > 0) needMaster(s, res);
+    else touchIdle(s, res);
+  }
+}

@@ -1,0 +1,121 @@
+/**
+ * Rebuilding the queues of a resource from what its holders registered (o2dlm's DLM_MIG_LOCKRES in recovery, fs/dlm's
+ * recover.c), and the value block with them.
+ */
+import { InvariantError } from '../protocol/errors.js';
+import type { NodeId } from '../protocol/ids.js';
+import { compareClock } from '../protocol/ids.js';
+import { EX, type Mode, PR } from '../protocol/modes.js';
+import { LOCK_TRY, type RegisteredLock } from '../protocol/peer-messages.js';
+import type { Domain, Rebuild } from './domain.js';
+import { Lock, ST_CONVERTING, ST_LOCKING, ST_UNLOCKING } from './lock.js';
+import type { LockRes } from './lockres.js';
+import * as serve from './serve.js';
+import { LVB_INVALID } from './types.js';
+
+/** In a registration: nothing asked for. */
+export const WANT_NONE = 255;
+/** Registration flag: nothing is held yet, `mode` means nothing. */
+export const REG_NOTHING_HELD = 0x80;
+
+/** How a local lock is told to the resource's new master; null when there is nothing to tell. */
+export function registration(lock: Lock): RegisteredLock | null {
+  if (lock.st < ST_LOCKING || lock.st > ST_UNLOCKING) return null;
+  const isTry = (lock.flags & LOCK_TRY) !== 0;
+  // A try is decided by its repeated request, never by standing in a queue.
+  if (lock.mode === -1 && isTry) return null;
+  const isWaiting = (lock.st === ST_LOCKING || lock.st === ST_CONVERTING) && !isTry;
+  return {
+    name: lock.name,
+    id: lock.id,
+    mode: lock.mode === -1 ? 0 : lock.mode,
+    want: isWaiting && lock.want !== -1 ? lock.want : WANT_NONE,
+    flags: (lock.flags & 0x7f & ~LOCK_TRY) | (lock.mode === -1 ? REG_NOTHING_HELD : 0),
+    te: lock.te,
+    tc: lock.tc,
+    se: lock.se,
+    sc: lock.sc,
+    lvbState: lock.lvbState,
+    lvb: lock.lvb,
+    who: lock.who,
+    why: lock.why,
+  };
+}
+
+export function rebuildOf(domain: Domain, name: string): Rebuild {
+  let rebuild = domain.rebuilding.get(name);
+  if (!rebuild) {
+    rebuild = { name, locks: new Map(), handed: null };
+    domain.rebuilding.set(name, rebuild);
+  }
+  return rebuild;
+}
+
+/** A lock of another node, from its registration. */
+export function lockFromRegistration(res: LockRes, node: NodeId, r: RegisteredLock): Lock {
+  const isNothingHeld = (r.flags & REG_NOTHING_HELD) !== 0;
+  const want = r.want === WANT_NONE ? -1 : ((r.want <= 2 ? r.want : 0) as Mode);
+  const lock = new Lock(r.id, node, res, 0, r.flags & 0x7f, r.who, r.why);
+  lock.mode = isNothingHeld ? -1 : r.mode;
+  lock.want = want;
+  lock.te = r.te;
+  lock.tc = r.tc;
+  lock.se = r.se;
+  lock.sc = r.sc;
+  lock.lvbState = r.lvbState;
+  lock.lvb = r.lvb;
+  return lock;
+}
+
+/** Puts locks (of all nodes, local ones included) into the empty queues of `res`, and finds the value block. */
+export function fillQueues(res: LockRes, locks: Lock[], handed: Rebuild['handed']): void {
+  const converting: Lock[] = [];
+  const blocked: Lock[] = [];
+  let copy: Lock | null = null;
+  for (const lock of locks) {
+    const isHeld = lock.mode !== -1;
+    // A local down-conversion under way (want below mode) is repeated by itself and never waits.
+    const isWaiting = lock.want !== -1 && lock.want > lock.mode && lock.st !== ST_UNLOCKING && (lock.flags & LOCK_TRY) === 0;
+    if (isHeld) {
+      if (!serve.fitsAmongOthers(res, lock.mode as Mode)) {
+        const holders = locks.filter((l) => l.mode > 0).map((l) => `${l.node}/${l.id} mode ${l.mode}`);
+        throw new InvariantError(`rebuilding ${res.domain.name}/${res.name}: incompatible holders ${holders.join(', ')}`);
+      }
+      res.count(lock.mode, 1);
+      if (lock.mode >= PR && (copy === null || lock.mode === EX)) copy = lock;
+    }
+    if (!isWaiting) {
+      if (isHeld) res.granted.push(lock);
+    } else if (lock.mode === PR) {
+      converting.push(lock);
+    } else {
+      blocked.push(lock);
+    }
+  }
+  for (const lock of inOrder(converting, handed?.converting)) res.converting.push(lock);
+  for (const lock of inOrder(blocked, handed?.blocked)) res.blocked.push(lock);
+  // The leaving master's word is the truth; else any PR or EX copy is current; else nobody knows (rule 18).
+  if (handed) {
+    res.lvbState = handed.lvbState;
+    res.lvb = handed.lvb;
+  } else if (copy) {
+    res.lvbState = copy.lvbState;
+    res.lvb = copy.lvb;
+  } else {
+    res.lvbState = LVB_INVALID;
+    res.lvb = null;
+  }
+}
+
+/** By the old master's order where it handed one over, else by request stamp (rule 21). */
+function inOrder(locks: Lock[], handed: number[][] | undefined): Lock[] {
+  const rank = new Map<string, number>();
+  handed?.forEach(([node, id], at) => {
+    rank.set(`${node}/${id}`, at);
+  });
+  const last = rank.size;
+  return locks.sort((a, b) => {
+    const byRank = (rank.get(`${a.node}/${a.id}`) ?? last) - (rank.get(`${b.node}/${b.id}`) ?? last);
+    return byRank || compareClock(a.se, a.sc, b.se, b.sc) || a.node - b.node || a.id - b.id;
+  });
+}

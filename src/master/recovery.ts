@@ -1,0 +1,434 @@
+/**
+ * A new domain epoch: members came, went or died, or messages between two of them were lost.
+ *
+ * The problem: when a master is gone, its queues must be rebuilt from what the survivors hold and wait for, no lock may be
+ * forgotten, no resource may get two masters, and all of it may be interrupted at any point by the next change.
+ *
+ * The idea: mastership of an existing resource changes only here, at a point in the sequence of views that every member
+ * passes in the same order. Each step is a pure function of the view, so nobody has to be asked:
+ *   1. void: mastery rounds and half-rebuilt resources of the old epoch are dropped, its messages are refused from now on;
+ *   2. purge: as master, drop what dead members held and waited for; waiters are granted at once (the view exists because
+ *      the dead are proven over);
+ *   3. place: resources of masters that are gone get the member that rendezvous hashing names; a resource that was placed
+ *      before and is not confirmed yet stays where it was placed, if that member still lives, so all holders agree;
+ *   4. register: holders send all they hold and want of such resources to the new master; a leaving master hands over
+ *      value block and order of its queues;
+ *   5. barrier RecoveryDone: everybody has registered; new masters rebuild, serve, and say RecoveryActive, which confirms;
+ *   6. every request under way is sent again to its (old or new) master, which knows repeated ones by their id.
+ * Resources of living masters are served all the time. A second change in the middle starts again from 1.
+ */
+
+import type { DomainView, Member } from '../membership/types.js';
+import { InvariantError } from '../protocol/errors.js';
+import type { NodeId } from '../protocol/ids.js';
+import { REGISTER_BATCH_MAX } from '../protocol/limits.js';
+import type { Mode } from '../protocol/modes.js';
+import { type HandedResource, LOCK_RECLAIM, LOCK_TRY, type RegisteredLock } from '../protocol/peer-messages.js';
+import type { Domain } from './domain.js';
+import * as hold from './hold.js';
+import { touchIdle, untouchIdle } from './idle.js';
+import { Lock, Q_GRANTED, Q_NONE, ST_CONVERTING, ST_LOCKING, ST_NEW, ST_UNLOCKING } from './lock.js';
+import { type LockRes, RES_DROPPING, RES_MASTERING, RES_OWNED, RES_REBUILDING } from './lockres.js';
+import { restartRounds } from './mastery.js';
+import { placeResource } from './placement.js';
+import { fillQueues, lockFromRegistration, rebuildOf, registration } from './rebuild.js';
+import * as serve from './serve.js';
+import type { EngineState } from './state.js';
+import { LVB_INVALID } from './types.js';
+
+/**
+ * Brings the domain to the view's epoch. `claims`: node-owned locks of before a restart that this node has to place.
+ * The caller replays the messages that came ahead of the view afterwards.
+ */
+export function applyDomainView(s: EngineState, domain: Domain, view: DomainView, claims: Lock[]): void {
+  const isGone = goneTest(domain, view);
+  const wasLeaving = domain.isLeaving;
+  domain.epoch = view.epoch;
+  domain.members = view.members;
+  domain.leaving = view.leaving;
+  domain.memberIds = new Set(view.members.map((m) => m.node));
+  domain.barrierIds = new Set([...view.members, ...view.leaving].map((m) => m.node));
+  domain.isLeaving = !domain.memberIds.has(s.self);
+  domain.doneFrom.clear();
+  domain.isRecovering = true;
+  domain.isDoneSent = false;
+  domain.parked = [];
+  domain.tainted.clear();
+
+  domain.rebuilding.clear();
+  purgeGone(s, domain, isGone, view.members);
+  if (domain.isLeaving && !wasLeaving) collectHandOver(s, domain);
+  placeOrphans(s, domain, isGone);
+  register(s, domain);
+  for (const lock of claims) hold.attachClaim(s, domain, lock);
+  restartRounds(s, domain);
+  redriveAll(s, domain);
+  sendDoneWhenReady(s, domain);
+}
+
+/** Says of a node number whether its incarnation of before is no member, not even a leaving one, any more. */
+function goneTest(domain: Domain, view: DomainView): (node: NodeId) => boolean {
+  const now = new Set([...view.members, ...view.leaving].map((m) => `${m.node}/${m.startCount}`));
+  const gone = new Set<NodeId>();
+  for (const m of [...domain.members, ...domain.leaving]) if (!now.has(`${m.node}/${m.startCount}`)) gone.add(m.node);
+  return (node) => gone.has(node);
+}
+
+/** As master: the locks, requests and references of members that are gone. */
+function purgeGone(s: EngineState, domain: Domain, isGone: (node: NodeId) => boolean, members: readonly Member[]): void {
+  const continuing = new Set<NodeId>();
+  for (const m of members) if (m.continues !== 0) continuing.add(m.node);
+  const touched = new Set<LockRes>();
+  for (const [node, locks] of domain.remote) {
+    if (!isGone(node)) continue;
+    for (const lock of locks.values()) {
+      const res = lock.res;
+      touched.add(res);
+      if (lock.nodeOwned && lock.mode !== -1 && continuing.has(node)) {
+        // Same boot, never evicted: the node still owns it and will claim it (rules 1, 3).
+        lock.isUnclaimed = true;
+        if (lock.want !== -1) serve.cancel(s, res, lock);
+        continue;
+      }
+      serve.loseValueOf(res, lock);
+      serve.drop(res, lock);
+      locks.delete(lock.id);
+    }
+    if (locks.size === 0) domain.remote.delete(node);
+  }
+  const isOut = (node: NodeId): boolean => isGone(node) || !domain.memberIds.has(node);
+  for (const res of domain.resources.values()) {
+    if (res.owner !== s.self || res.state !== RES_OWNED) continue;
+    if (res.refs) {
+      for (const node of res.refs) if (isOut(node)) res.refs.delete(node);
+    }
+    // BASTs to other nodes may have been lost with the old epoch: they are due again.
+    if (res.converting.length > 0 || res.blocked.length > 0) {
+      for (let lock = res.granted.head; lock; lock = lock.next) if (lock.node !== s.self) lock.basted = -1;
+      for (let lock = res.converting.head; lock; lock = lock.next) if (lock.node !== s.self) lock.basted = -1;
+      serve.shuffle(s, res);
+    } else if (res.refs !== null || touched.has(res)) {
+      touchIdle(s, res);
+    }
+  }
+}
+
+/** New masters for resources whose master is gone or leaving. */
+function placeOrphans(s: EngineState, domain: Domain, isGone: (node: NodeId) => boolean): void {
+  const isLost = (node: NodeId): boolean => isGone(node) || !domain.memberIds.has(node);
+  for (const res of domain.resources.values()) {
+    if (res.state === RES_MASTERING) continue;
+    if (res.state === RES_OWNED && res.owner === s.self && !domain.isLeaving) continue;
+    if (res.state === RES_REBUILDING && !domain.isLeaving) {
+      // Not confirmed to anybody: holders register again in this epoch. Our own locks take part as they are.
+      res.refs = null;
+      if (res.localCount === 0) dropRecord(domain, res);
+      continue;
+    }
+    if (!isLost(res.owner)) continue;
+    if (res.localCount === 0 || domain.isLeaving) {
+      // Nothing of ours hangs on it: the next user asks anew.
+      dropRecord(domain, res);
+      continue;
+    }
+    if (res.state === RES_DROPPING) {
+      // Only requests that have not reached any master: ask anew.
+      res.state = RES_MASTERING;
+      res.owner = 0;
+      continue;
+    }
+    const target = placeResource(res.name, domain.members);
+    res.owner = target;
+    res.gen = domain.epoch;
+    res.isUnconfirmed = true;
+    res.state = target === s.self ? RES_REBUILDING : RES_OWNED;
+    domain.unconfirmed.add(res);
+  }
+  for (const [name, entry] of domain.handing) {
+    if (isLost(entry.target)) entry.target = placeResource(name, domain.members);
+    if (entry.target === 0) domain.handing.delete(name);
+  }
+}
+
+function dropRecord(domain: Domain, res: LockRes): void {
+  untouchIdle(res);
+  domain.unconfirmed.delete(res);
+  domain.resources.delete(res.name);
+}
+
+/** We leave: all we master goes to members; what nobody else uses is forgotten. */
+function collectHandOver(s: EngineState, domain: Domain): void {
+  for (const res of domain.resources.values()) {
+    if (res.owner !== s.self || res.state !== RES_OWNED) continue;
+    if (!res.hasQueues && (res.refs === null || res.refs.size === 0)) continue;
+    const data: HandedResource = {
+      name: res.name,
+      lvbState: res.lvbState,
+      lvb: res.lvb,
+      converting: res.converting.toArray().map((l) => [l.node, l.id]),
+      blocked: res.blocked.toArray().map((l) => [l.node, l.id]),
+    };
+    domain.handing.set(res.name, { target: placeResource(res.name, domain.members), data });
+  }
+  for (const res of [...domain.resources.values()]) if (res.owner === s.self) dropRecord(domain, res);
+  domain.remote.clear();
+}
+
+/** Sends registrations and hand-overs of everything unconfirmed; our own resources stay with us until the barrier. */
+function register(s: EngineState, domain: Domain): void {
+  const byTarget = new Map<NodeId, RegisteredLock[]>();
+  if (domain.unconfirmed.size > 0) {
+    for (const lock of s.own.values()) {
+      const res = lock.res;
+      if (res.domain !== domain || !domain.unconfirmed.has(res) || res.owner === s.self) continue;
+      const entry = registration(lock);
+      if (!entry) continue;
+      let batch = byTarget.get(res.owner);
+      if (!batch) {
+        batch = [];
+        byTarget.set(res.owner, batch);
+      }
+      batch.push(entry);
+      if (batch.length === REGISTER_BATCH_MAX) {
+        s.send(domain, res.owner, { k: 'Register', locks: batch });
+        byTarget.delete(res.owner);
+      }
+    }
+  }
+  for (const [target, locks] of [...byTarget].sort((a, b) => a[0] - b[0])) {
+    s.send(domain, target, { k: 'Register', locks });
+  }
+  const handed = new Map<NodeId, HandedResource[]>();
+  for (const { target, data } of domain.handing.values()) {
+    const list = handed.get(target);
+    if (list) list.push(data);
+    else handed.set(target, [data]);
+  }
+  for (const [target, list] of handed) {
+    for (let at = 0; at < list.length; at += REGISTER_BATCH_MAX) {
+      s.send(domain, target, { k: 'HandOver', resources: list.slice(at, at + REGISTER_BATCH_MAX) });
+    }
+  }
+}
+
+/** Everything of ours that is under way goes (again) to its master. */
+function redriveAll(s: EngineState, domain: Domain): void {
+  for (const lock of s.own.values()) {
+    if (lock.res.domain !== domain || lock.res.state !== RES_OWNED || lock.res.owner === s.self) continue;
+    if (lock.st === ST_LOCKING || lock.st === ST_CONVERTING || lock.st === ST_UNLOCKING) hold.redrive(s, lock);
+  }
+  for (const res of domain.resources.values()) {
+    if (res.state === RES_DROPPING) s.send(domain, res.owner, { k: 'Deref', name: res.name });
+    else if (res.state === RES_OWNED && res.newWaiters.length > 0) hold.ownerKnown(s, res);
+  }
+}
+
+/** Sends RecoveryDone once nothing of ours has to be registered before (claims of a restarted node: rule 1). */
+export function sendDoneWhenReady(s: EngineState, domain: Domain): void {
+  if (domain.isDoneSent || !domain.isRecovering) return;
+  for (const lock of domain.claims) if (lock.st === ST_NEW) return;
+  domain.isDoneSent = true;
+  for (const node of domain.barrierIds) if (node !== s.self) s.send(domain, node, { k: 'RecoveryDone' });
+  checkBarrier(s, domain);
+}
+
+export function onRecoveryDone(s: EngineState, domain: Domain, from: NodeId): void {
+  domain.doneFrom.add(from);
+  // What a restarted node has not claimed by now it does not own any more.
+  const locks = domain.remote.get(from);
+  if (locks) {
+    for (const lock of [...locks.values()]) {
+      if (!lock.isUnclaimed) continue;
+      serve.loseValueOf(lock.res, lock);
+      serve.drop(lock.res, lock);
+      locks.delete(lock.id);
+      serve.shuffle(s, lock.res);
+      touchIdle(s, lock.res);
+    }
+  }
+  checkBarrier(s, domain);
+}
+
+function checkBarrier(s: EngineState, domain: Domain): void {
+  if (!domain.isRecovering || !domain.isDoneSent) return;
+  for (const node of domain.barrierIds) if (node !== s.self && !domain.doneFrom.has(node)) return;
+  activate(s, domain);
+}
+
+/** The barrier is reached: rebuild what was placed here, serve again, confirm. */
+function activate(s: EngineState, domain: Domain): void {
+  domain.isRecovering = false;
+  const mine = new Map<LockRes, Lock[]>();
+  for (const res of domain.unconfirmed) if (res.owner === s.self) mine.set(res, []);
+  for (const rebuild of domain.rebuilding.values()) {
+    const res = s.resource(domain, rebuild.name);
+    if (!mine.has(res)) mine.set(res, []);
+  }
+  if (mine.size > 0) {
+    for (const lock of s.own.values()) {
+      if (lock.st >= ST_LOCKING && lock.st <= ST_UNLOCKING) mine.get(lock.res)?.push(lock);
+    }
+    for (const [res, locks] of mine) rebuildResource(s, domain, res, locks);
+  }
+  domain.rebuilding.clear();
+  for (const node of domain.barrierIds) if (node !== s.self) s.send(domain, node, { k: 'RecoveryActive' });
+  for (const [res, locks] of mine) {
+    for (const lock of locks) repeatLocally(s, res, lock);
+    for (const lock of reclaimed(res)) {
+      lock.flags &= ~LOCK_RECLAIM;
+      s.hooks.granted(lock);
+    }
+    serve.breakDeadlocks(s, res);
+    serve.shuffle(s, res);
+    hold.ownerKnown(s, res);
+    touchIdle(s, res);
+  }
+}
+
+/** Locks that a restarted node claimed here and has no answer for yet. */
+function reclaimed(res: LockRes): Lock[] {
+  return res.granted.toArray().filter((lock) => (lock.flags & LOCK_RECLAIM) !== 0);
+}
+
+function rebuildResource(s: EngineState, domain: Domain, res: LockRes, local: Lock[]): void {
+  const rebuild = domain.rebuilding.get(res.name);
+  if (res.state === RES_OWNED && res.owner !== s.self) {
+    throw new InvariantError(`${domain.name}/${res.name} is registered here but mastered by node ${res.owner}`);
+  }
+  res.state = RES_OWNED;
+  res.owner = s.self;
+  res.gen = domain.epoch;
+  res.isUnconfirmed = false;
+  domain.unconfirmed.delete(res);
+  domain.mles.delete(res.name);
+  res.refs = null;
+  const locks = [...(rebuild?.locks.values() ?? [])];
+  for (const lock of locks) {
+    (res.refs ??= new Set()).add(lock.node);
+    remoteLocks(domain, lock.node).set(lock.id, lock);
+  }
+  fillQueues(res, [...locks, ...local], rebuild?.handed ?? null);
+}
+
+/** A local request that was under way when the old master died: what does not simply wait in a queue is decided now. */
+function repeatLocally(s: EngineState, res: LockRes, lock: Lock): void {
+  if (lock.st === ST_LOCKING) {
+    if (lock.isZombie) {
+      if (!serve.cancel(s, res, lock) && lock.q === Q_NONE) hold.remove(s, lock);
+    } else if (lock.q === Q_NONE) {
+      serve.request(s, res, lock, lock.want as Mode, (lock.flags & LOCK_TRY) !== 0);
+    }
+  } else if (lock.st === ST_CONVERTING) {
+    if (lock.isCancelling && lock.q !== Q_GRANTED) serve.cancel(s, res, lock);
+    else if (lock.q === Q_GRANTED) {
+      serve.convert(s, res, lock, lock.want as Mode, (lock.flags & LOCK_TRY) !== 0, lock.putState, lock.putLvb);
+    }
+  } else if (lock.st === ST_UNLOCKING && lock.isUnlockReady) {
+    serve.unlock(s, res, lock, lock.putState, lock.putLvb);
+  }
+}
+
+/** The new master serves what we registered with it in this epoch. */
+export function onRecoveryActive(s: EngineState, domain: Domain, from: NodeId): void {
+  for (const res of domain.unconfirmed) {
+    if (res.owner !== from) continue;
+    res.isUnconfirmed = false;
+    domain.unconfirmed.delete(res);
+    if (res.localCount === 0) touchIdle(s, res);
+  }
+  for (const [name, entry] of domain.handing) if (entry.target === from) domain.handing.delete(name);
+}
+
+export function onRegister(s: EngineState, domain: Domain, from: NodeId, locks: RegisteredLock[]): void {
+  if (!domain.isRecovering) return;
+  for (const entry of locks) {
+    const res = s.resource(domain, entry.name);
+    // Already rebuilt in an earlier epoch: we know it all, and better.
+    if (res.state === RES_OWNED && res.owner === s.self) {
+      (res.refs ??= new Set()).add(from);
+      continue;
+    }
+    const rebuild = rebuildOf(domain, entry.name);
+    rebuild.locks.set(`${from}/${entry.id}`, lockFromRegistration(res, from, entry));
+    adopt(s, domain, res);
+  }
+}
+
+export function onHandOver(s: EngineState, domain: Domain, resources: HandedResource[]): void {
+  if (!domain.isRecovering) return;
+  for (const handed of resources) {
+    const res = s.resource(domain, handed.name);
+    if (res.state === RES_OWNED && res.owner === s.self) continue;
+    rebuildOf(domain, handed.name).handed = handed;
+    adopt(s, domain, res);
+  }
+}
+
+/** Others say that we master this name: our own requests wait for the rebuild instead of asking around. */
+function adopt(s: EngineState, domain: Domain, res: LockRes): void {
+  if (res.state === RES_REBUILDING) return;
+  if (res.state === RES_OWNED && res.localCount > 0) {
+    throw new InvariantError(`${domain.name}/${res.name} was placed here, but its locks here have node ${res.owner} as master`);
+  }
+  if (res.isIdle) untouchIdle(res);
+  res.state = RES_REBUILDING;
+  res.owner = s.self;
+  res.gen = domain.epoch;
+  res.isUnconfirmed = true;
+  domain.unconfirmed.add(res);
+}
+
+/** A restarted node claims a lock of before at a resource that is being rebuilt here: it counts as held (rules 1, 3). */
+export function onReclaim(
+  s: EngineState,
+  domain: Domain,
+  from: NodeId,
+  m: { name: string; id: number; mode: Mode; flags: number; se: number; sc: number; who: string; why: string },
+): void {
+  const res = s.resource(domain, m.name);
+  const lock = new Lock(m.id, from, res, m.mode, m.flags & 0x7f, m.who, m.why);
+  lock.mode = m.mode;
+  lock.want = -1;
+  lock.te = m.se;
+  lock.tc = m.sc;
+  lock.lvbState = LVB_INVALID;
+  rebuildOf(domain, m.name).locks.set(`${from}/${m.id}`, lock);
+  adopt(s, domain, res);
+}
+
+/** Nobody masters a name that we claim from before our restart: it is placed like the resources of a dead master. */
+export function placeClaim(s: EngineState, res: LockRes): void {
+  const domain = res.domain;
+  const target = placeResource(res.name, domain.members);
+  res.owner = target;
+  res.gen = domain.epoch;
+  res.isUnconfirmed = true;
+  res.state = target === s.self ? RES_REBUILDING : RES_OWNED;
+  domain.unconfirmed.add(res);
+  const locks: RegisteredLock[] = [];
+  for (const lock of [...domain.claims]) {
+    if (lock.res !== res) continue;
+    hold.confirmClaim(s, lock);
+    const entry = registration(lock);
+    if (entry) locks.push(entry);
+  }
+  if (target !== s.self) s.send(domain, target, { k: 'Register', locks });
+  hold.ownerKnown(s, res);
+}
+
+/** The table of another node's locks at resources mastered here. */
+export function remoteLocks(domain: Domain, node: NodeId): Map<number, Lock> {
+  let table = domain.remote.get(node);
+  if (!table) {
+    table = new Map();
+    domain.remote.set(node, table);
+  }
+  return table;
+}
+
+/** True when a request for `name` has to wait for the barrier. */
+export function mustPark(s: EngineState, domain: Domain, name: string): boolean {
+  if (!domain.isRecovering) return false;
+  const res = domain.resources.get(name);
+  return !(res && res.state === RES_OWNED && res.owner === s.self);
+}

@@ -1,0 +1,146 @@
+/**
+ * What all parts of the lock engine share: the node's identity, its clock, its tables, and the small operations that every
+ * part needs. The parts (serve, hold, mastery, recovery, idle) are functions over this state and know each other only
+ * through `hooks` where a call would run against the direction of imports.
+ */
+import type { View } from '../membership/types.js';
+import type { ErrorCode } from '../protocol/errors.js';
+import type { LockId, Millis, NodeId, StartCount } from '../protocol/ids.js';
+import type { Mode } from '../protocol/modes.js';
+import type { LockMessage } from '../protocol/peer-messages.js';
+import type { Domain } from './domain.js';
+import type { Lock } from './lock.js';
+import { LockRes } from './lockres.js';
+import { TokenClock } from './token-clock.js';
+import type { EngineOutput, JournalOp } from './types.js';
+
+/** What the master tells the owner of a lock; for local owners a direct call, for others a message. */
+export interface Hooks {
+  granted(lock: Lock): void;
+  denied(lock: Lock, code: ErrorCode): void;
+  unlocked(lock: Lock): void;
+  bast(lock: Lock, mode: Mode): void;
+  /** The master of a resource has become known: its waiting requests may go. */
+  ownerKnown(res: LockRes): void;
+  /** Nobody masters a resource that we claim from before a restart. */
+  placeClaim(res: LockRes): void;
+}
+
+export interface EngineTuning {
+  /** How long an unused resource is remembered (o2dlm DLM_PURGE_INTERVAL_MS is 8 s). */
+  purgeDelayMs: Millis;
+  /** Unused resources remembered per domain. */
+  idleMax: number;
+  /** A try that cannot be decided within this fails with TSDLM_UNAVAILABLE (rule 22). */
+  tryLimitMs: Millis;
+  /** Pause before a mastery round that met `retry` is repeated. */
+  retryMs: Millis;
+  /** Pause between repeated proposals. */
+  proposeMs: Millis;
+}
+
+export const DEFAULT_TUNING: EngineTuning = {
+  purgeDelayMs: 8000,
+  idleMax: 10_000,
+  tryLimitMs: 500,
+  retryMs: 50,
+  proposeMs: 250,
+};
+
+/** The common head of a lock message, as the message constructors below fill it in. */
+export interface Head {
+  dom: number;
+  dep: number;
+  ce: number;
+  cc: number;
+}
+
+/** A lock message without its head. */
+export type Body<M = LockMessage> = M extends LockMessage ? Omit<M, keyof Head> : never;
+
+export class EngineState {
+  readonly self: NodeId;
+  startCount: StartCount;
+  readonly out: EngineOutput;
+  readonly tuning: EngineTuning;
+  hooks: Hooks;
+  now: Millis = 0;
+  view: View;
+  readonly clock = new TokenClock();
+  /** Active domains of this node: those it is a member of (or leaving) with its present incarnation. */
+  readonly domains = new Map<string, Domain>();
+  readonly byDom = new Map<number, Domain>();
+  /** All locks of local owners that have a resource. */
+  readonly own = new Map<LockId, Lock>();
+  private lockCounter = 0;
+  private ticketCounter = 0;
+  /** Journal writes under way: ticket -> what to do when written. */
+  readonly journaling = new Map<number, () => void>();
+  /** Locks whose request may run into its deadline, by tick slot. */
+  readonly timed = new Map<number, Lock[]>();
+  timedNext = 0;
+  /** Work that must not run inside another handler; done at the end of the present call. */
+  deferred: (() => void)[] = [];
+  /** Local requests that wait for something other than a master: membership, a domain, the node-owned flag. */
+  waiting = new Set<Lock>();
+  /** A valid lease is at hand: local requests are served. */
+  isLeased = false;
+  /** Clean stop under way. */
+  isStopping = false;
+
+  constructor(
+    self: NodeId,
+    startCount: StartCount,
+    view: View,
+    out: EngineOutput,
+    hooks: Hooks,
+    tuning: Partial<EngineTuning> | undefined,
+  ) {
+    this.self = self;
+    this.startCount = startCount;
+    this.view = view;
+    this.out = out;
+    this.hooks = hooks;
+    this.tuning = { ...DEFAULT_TUNING, ...tuning };
+  }
+
+  newLockId(): LockId {
+    return this.startCount * 2 ** 32 + ++this.lockCounter;
+  }
+
+  /** Sends a lock message with the domain's head; nothing goes to a peer whose link was reset in this epoch. */
+  send(domain: Domain, to: NodeId, body: Body): void {
+    if (domain.tainted.size > 0 && domain.tainted.get(to) === domain.epoch) return;
+    const message = body as unknown as Head;
+    message.dom = domain.dom;
+    message.dep = domain.epoch;
+    message.ce = this.clock.epoch;
+    message.cc = this.clock.counter;
+    this.out.send(to, body as unknown as LockMessage);
+  }
+
+  sendToMembers(domain: Domain, make: () => Body): void {
+    for (const m of domain.members) if (m.node !== this.self) this.send(domain, m.node, make());
+  }
+
+  /** Writes to the journal of node-owned locks; `then` runs when written. */
+  journal(op: JournalOp, then: () => void): void {
+    const ticket = ++this.ticketCounter;
+    this.journaling.set(ticket, then);
+    this.out.journal(ticket, op);
+  }
+
+  /** The resource of that name, made on first use. */
+  resource(domain: Domain, name: string): LockRes {
+    let res = domain.resources.get(name);
+    if (!res) {
+      res = new LockRes(domain, name);
+      domain.resources.set(name, res);
+    }
+    return res;
+  }
+
+  note(level: 'info' | 'warn' | 'error', event: string, data: Record<string, unknown>): void {
+    this.out.note(level, event, data);
+  }
+}
