@@ -8,6 +8,10 @@
 import { WHY_BYTES_MAX } from './limits.js';
 import { bool, domain, lvb, lvbState, type MessageOf, message, mode, name, num, plain, text, u8, u32, u53 } from './schema.js';
 
+/** Versions of this catalogue that this build speaks. */
+export const CLIENT_VERSION_MIN = 1;
+export const CLIENT_VERSION_MAX = 1;
+
 /** First message of a client. `pid` is shown in `ls`/`show`; `label` says what the client is. */
 export const ClientHello = message('ClientHello', 0x80, { versionMin: u8, versionMax: u8, pid: u32, label: text(60) });
 /** flags: LOCK_TRY 1, LOCK_NODE_OWNED 2, LOCK_LVB 8. timeoutMs 0 = wait for ever. */

@@ -62,17 +62,25 @@ export const lvb = field<Uint8Array | null>('lvb', (v) => v === null || (v insta
 /** 0 = none (new, no history known), 1 = valid, 2 = invalid. */
 export const lvbState = field<0 | 1 | 2>('lvbState', (v) => isInt(v, 2));
 
-export function list<T>(item: Field<T>, max: number): Field<T[]> {
-  return field(`list(${item.kind},${max})`, (v) => {
+/** `item` and `inner` let the codec reach a record inside a list or behind a null. */
+export interface ListField<T> extends Field<T[]> {
+  readonly item: Field<T>;
+}
+export function list<T>(item: Field<T>, max: number): ListField<T> {
+  const checked = field<T[]>(`list(${item.kind},${max})`, (v) => {
     if (!Array.isArray(v) || v.length > max) return false;
     for (const x of v) if (!item.is(x)) return false;
     return true;
   });
+  return { ...checked, item };
 }
-export function nullable<T>(inner: Field<T>): Field<T | null> {
-  return field(`${inner.kind}|null`, (v) => v === null || inner.is(v));
+export interface NullableField<T> extends Field<T | null> {
+  readonly inner: Field<T>;
 }
-/** A nested record. On the wire and in memory a plain object (msgpack map). */
+export function nullable<T>(inner: Field<T>): NullableField<T> {
+  return { ...field<T | null>(`${inner.kind}|null`, (v) => v === null || inner.is(v)), inner };
+}
+/** A nested record: a plain object in memory, on the wire an array of its fields in table order like a body. */
 export interface RecordField<F extends FieldTable> extends Field<Fields<F>> {
   readonly table: F;
   readonly order: readonly string[];
