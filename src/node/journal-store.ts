@@ -8,6 +8,7 @@
  * failed sync rejects the commit (with it on, `flushed` was seen to hang for ever after a failed sync).
  * It leaves the meaning of keys and values, and what follows from a failure, to journal.ts.
  */
+import { statfsSync } from 'node:fs';
 import { crc32 } from 'node:zlib';
 import { open, type RootDatabase } from 'lmdb';
 import { Packr } from 'msgpackr';
@@ -66,8 +67,20 @@ export function decodeValue(key: StoreKey, bytes: Buffer, path: string): unknown
   }
 }
 
+/** A commit rewrites a handful of pages besides what it adds. */
+const SMALL_CHANGE_BYTES = 64 * 1024;
+
+function freeBytes(path: string): number {
+  try {
+    const { bavail, bsize } = statfsSync(path);
+    return bavail * bsize;
+  } catch {
+    return Number.POSITIVE_INFINITY;
+  }
+}
+
 /** Turns what lmdb rejects with into one of our errors. lmdb hides the cause in a second promise, which must be listened to. */
-async function commitError(path: string, caught: unknown): Promise<TsdlmError> {
+async function commitError(path: string, caught: unknown, bytes: number): Promise<TsdlmError> {
   let cause = caught;
   const second = (caught as { commitError?: Promise<never> }).commitError;
   if (second) {
@@ -78,7 +91,8 @@ async function commitError(path: string, caught: unknown): Promise<TsdlmError> {
   const ENOSPC = 28;
   const EDQUOT = 122;
   const MAP_FULL = -30792;
-  if (code === ENOSPC || code === EDQUOT || code === MAP_FULL) {
+  // A write that was cut short by the end of the space shows as an I/O error.
+  if (code === ENOSPC || code === EDQUOT || code === MAP_FULL || freeBytes(path) < 2 * bytes + SMALL_CHANGE_BYTES) {
     return new TsdlmError(
       'TSDLM_JOURNAL_FULL',
       `no space left to write ${path}: free space on its file system, then start again`,
@@ -157,7 +171,8 @@ class LmdbStore implements Store {
         void this.#env.put(COUNT_KEY, encodeValue(COUNT_KEY, count));
       });
     } catch (caught) {
-      throw await commitError(this.#path, caught);
+      const bytes = encoded.reduce((sum, op) => sum + (op.bytes?.length ?? 0), 0);
+      throw await commitError(this.#path, caught, bytes);
     }
   }
 
