@@ -1,0 +1,354 @@
+/**
+ * One simulated machine with one daemon on it: the host of a core, as src/node is in production.
+ *
+ * Everything reaches the core through {@link SimNode.input}: nothing while the daemon is dead, later and in a heap when it
+ * is paused. Owners are on this machine's clock; what they were told of the lease is kept here, in real time.
+ */
+import type { CoreApi, CoreInit, CoreOutput } from '../../src/core/types.js';
+import type { LocalLock } from '../../src/master/types.js';
+import type { FenceRequest, NodeConfig } from '../../src/membership/types.js';
+import type { Incarnation } from '../../src/protocol/ids.js';
+import type { ToldLease } from './check-holds.js';
+import { NodeDisk } from './disk.js';
+import { deepFreeze } from './freeze.js';
+import type { PeerEnd } from './network.js';
+import { NodeOwners } from './owners.js';
+import { Prng } from './prng.js';
+import type { World } from './world.js';
+
+/** One run of a daemon, from start to death. */
+export interface Life {
+  readonly uid: number;
+  readonly node: SimNode;
+  core: CoreApi;
+  startCount: number;
+  /** Holds told in the present incarnation. */
+  lease: ToldLease;
+  ends: Map<number, PeerEnd>;
+  isStopping: boolean;
+  isReincarnating: boolean;
+  isMember: boolean;
+}
+
+export class SimNode {
+  readonly id: number;
+  readonly world: World;
+  readonly config: NodeConfig;
+  readonly random: Prng;
+  readonly disk: NodeDisk;
+  readonly owners: NodeOwners;
+  /** Local clock = offset + rate * real time. */
+  readonly #offset: number;
+  readonly #rate: number;
+  #boot = 1;
+  life: Life | null = null;
+  isPaused = false;
+  #backlog: { life: Life; run: () => void }[] = [];
+  #pauseUntil = 0;
+  /** Off on purpose (stopped, or waiting for its restart): the healing phase starts it again. */
+  isStarting = false;
+
+  constructor(world: World, config: NodeConfig, drift: number) {
+    this.world = world;
+    this.id = config.id;
+    this.config = config;
+    this.random = new Prng(world.options.seed, 1000 + config.id);
+    this.#offset = 1000 + this.random.float() * 1_000_000;
+    this.#rate = 1 + this.random.between(-drift, drift);
+    this.disk = new NodeDisk(world.queue, this.random, world.options.diskMs);
+    this.owners = new NodeOwners(this);
+  }
+
+  /** This node's monotonic clock, ms. */
+  get clock(): number {
+    return this.#offset + this.#rate * this.world.queue.now;
+  }
+
+  /** Real time at which this node's clock shows `local`. */
+  realTime(local: number): number {
+    return (local - this.#offset) / this.#rate;
+  }
+
+  get #incarnation(): Incarnation {
+    return {
+      bootId: `boot-${this.id}-${this.#boot}`,
+      machineId: `machine-${this.id}`,
+      startCount: this.disk.startCount,
+      journalId: `journal-${this.id}`,
+    };
+  }
+
+  // --- Life and death -----------------------------------------------------------------------------------------------------
+
+  /** Starts the daemon: the start count is raised and synced first. */
+  start(): void {
+    if (this.life || this.isStarting) return;
+    this.isStarting = true;
+    const boot = this.#boot;
+    this.disk.raiseStartCount(() => {
+      this.isStarting = false;
+      if (!this.life && boot === this.#boot) this.#run();
+    });
+  }
+
+  #run(): void {
+    const { world } = this;
+    const uid = world.nextLife();
+    world.trace.add(world.queue.now, this.id, 'start', this.disk.startCount, this.#boot, this.disk.locks.size);
+    const persisted = this.disk.load();
+    world.logCheck.restarted(this.id, persisted.snapshot?.index ?? 0, persisted.entries);
+    const init: CoreInit = {
+      self: this.id,
+      incarnation: this.#incarnation,
+      nodes: world.configs,
+      limits: world.options.limits,
+      persisted,
+      seed: this.random.u32(),
+      now: this.clock,
+      newClusterId: `cluster-${this.random.u32().toString(16)}`,
+      logKeep: world.options.logKeep,
+      nodeOwned: [...this.disk.locks.values()],
+      ...(world.tuning ? { tuning: world.tuning } : {}),
+    };
+    const life = {
+      uid,
+      node: this,
+      startCount: this.disk.startCount,
+      lease: { until: 0, alive: true },
+      ends: new Map<number, PeerEnd>(),
+      isStopping: false,
+      isReincarnating: false,
+      isMember: false,
+    } as unknown as Life;
+    for (const c of world.configs) if (c.id !== this.id) life.ends.set(c.id, world.network.newEnd());
+    this.life = life;
+    this.isPaused = false;
+    this.#backlog = [];
+    const out = this.#output(life);
+    try {
+      life.core = world.makeCore(init, out);
+    } catch (e) {
+      world.fail(`n${this.id}: the core does not start: ${describe(e)}`);
+      return;
+    }
+    world.topologyChanged();
+    this.#tickLater(life);
+    this.owners.started(life);
+  }
+
+  #tickLater(life: Life): void {
+    const { world } = this;
+    const wait = (world.options.limits.tickMs / this.#rate) * (0.9 + this.random.float() * 0.2);
+    world.queue.after(wait, () => {
+      if (this.life !== life) return;
+      this.input(life, () => {
+        this.call(life, (core, now) => core.tick(now));
+        this.#tickLater(life);
+      });
+    });
+  }
+
+  /** The daemon dies; the machine and what others own on it stays, for a crash that is. */
+  crash(why: string): void {
+    const life = this.life;
+    if (!life) return;
+    this.world.trace.add(this.world.queue.now, this.id, 'dies', why);
+    this.#end(life);
+    this.disk.crash();
+    this.owners.daemonDied(life);
+    this.world.network.died(this, false);
+    this.world.topologyChanged();
+  }
+
+  /** The machine goes down: nothing on it acts any more. */
+  powerOff(why: string): void {
+    this.world.trace.add(this.world.queue.now, this.id, 'off', why);
+    this.#boot++;
+    this.isStarting = false;
+    const life = this.life;
+    if (life) this.#end(life);
+    this.disk.reboot();
+    this.owners.machineDied();
+    if (life) this.world.network.died(this, true);
+    this.world.topologyChanged();
+  }
+
+  #end(life: Life): void {
+    life.lease.alive = false;
+    this.life = null;
+    this.isPaused = false;
+    this.#backlog = [];
+  }
+
+  // --- Standing still -----------------------------------------------------------------------------------------------------
+
+  /** The process gets no processor until `ms` from now; its clock goes on. */
+  pause(ms: number): void {
+    if (!this.life) return;
+    const { world } = this;
+    this.#pauseUntil = Math.max(this.#pauseUntil, world.queue.now + ms);
+    if (this.isPaused) return;
+    world.trace.add(world.queue.now, this.id, 'pause', ms);
+    this.isPaused = true;
+    world.topologyChanged();
+    const life = this.life;
+    world.queue.after(world.network.silenceMs, () => {
+      if (this.life === life && this.isPaused) world.network.stalled(this);
+    });
+    this.#resumeAt(life);
+  }
+
+  #resumeAt(life: Life): void {
+    this.world.queue.at(this.#pauseUntil, () => {
+      if (this.life !== life) return;
+      if (this.world.queue.now < this.#pauseUntil) this.#resumeAt(life);
+      else {
+        this.world.trace.add(this.world.queue.now, this.id, 'resume', this.#backlog.length);
+        // Timers and sockets are served in no order that one could rely on (trap 9): some of the backlog swaps places.
+        if (this.random.chance(0.5)) this.#tickFirst(life);
+        this.#drain(life);
+      }
+    });
+  }
+
+  #tickFirst(life: Life): void {
+    this.call(life, (core, now) => core.tick(now));
+  }
+
+  #drain(life: Life): void {
+    if (this.life !== life) return;
+    const next = this.#backlog.shift();
+    if (!next) {
+      this.isPaused = false;
+      this.world.topologyChanged();
+      return;
+    }
+    if (next.life === life) next.run();
+    this.world.queue.after(0.01, () => this.#drain(life));
+  }
+
+  /** Wakes a paused daemon at once (healing). */
+  wake(): void {
+    this.#pauseUntil = this.world.queue.now;
+    if (this.life && this.isPaused) this.#resumeAt(this.life);
+  }
+
+  // --- Into the core ------------------------------------------------------------------------------------------------------
+
+  /** An event for this life of the daemon: now, after the pause, or never. */
+  input(life: Life, run: () => void): void {
+    if (this.life !== life) return;
+    if (this.isPaused) this.#backlog.push({ life, run });
+    else run();
+  }
+
+  /** One call into the core; whatever it throws fails the run. */
+  call(life: Life, run: (core: CoreApi, now: number) => void): void {
+    if (this.life !== life) return;
+    try {
+      run(life.core, this.clock);
+    } catch (e) {
+      this.world.fail(`n${this.id}: the core threw ${describe(e)}`);
+    }
+  }
+
+  // --- Out of the core ----------------------------------------------------------------------------------------------------
+
+  #output(life: Life): CoreOutput {
+    const { world, owners } = this;
+    const after = (run: () => void): void => this.input(life, run);
+    return {
+      send: (to, msg) => {
+        if (this.life !== life) return;
+        world.logCheck.sent(this.id, life.uid, to, msg);
+        world.masterCheck.sent(this.id, msg);
+        if (world.options.freeze) deepFreeze(msg);
+        world.network.send(life, to, msg);
+      },
+      persist: (batch) => {
+        world.logCheck.persist(this.id, batch);
+        this.disk.persist(batch, () => after(() => this.call(life, (core, now) => core.persisted(now, batch.ticket))));
+      },
+      journal: (ticket, op) => {
+        world.trace.add(world.queue.now, this.id, 'journal', ticket, op.op);
+        this.disk.journal(op, () => after(() => this.call(life, (core, now) => core.journaled(now, ticket))));
+      },
+      fence: (request) => this.#fence(life, request),
+      incarnationOver: (reason) => this.#incarnationOver(life, reason),
+      lease: (until) => this.#leaseTold(life, until),
+      viewChanged: (view) => {
+        world.trace.add(world.queue.now, this.id, 'view', view.epoch, viewText(view));
+        if (world.logCheck.applied(this.id, view)) world.holdCheck.viewChanged(world.queue.now);
+      },
+      memberChanged: (isMember) => {
+        world.trace.add(world.queue.now, this.id, 'member', isMember);
+        life.isMember = isMember;
+        if (!isMember && life.isStopping) world.queue.after(1, () => this.input(life, () => this.crash('stopped')));
+      },
+      note: (level, event, data) => {
+        world.noted(this.id, level, event);
+        if (world.trace.print) world.trace.add(world.queue.now, this.id, `note:${event}`, JSON.stringify(data));
+      },
+      granted: (lock: LocalLock) => owners.onGranted(life, lock),
+      denied: (lock, code) => owners.onDenied(life, lock, code),
+      released: (lock) => owners.onReleased(life, lock),
+      bast: (lock, mode) => owners.onBast(life, lock, mode),
+      lost: (lock, code) => owners.onLost(life, lock, code),
+    };
+  }
+
+  #leaseTold(life: Life, until: number): void {
+    const { world } = this;
+    const now = world.queue.now;
+    const { lease } = life;
+    if (until === 0) {
+      world.trace.add(now, this.id, 'lease', 0);
+      return;
+    }
+    // Holds whose deadline has passed are over, whatever comes now.
+    if (lease.until <= now) this.owners.lapsed(life);
+    const real = this.realTime(until);
+    if (real > lease.until) lease.until = real;
+  }
+
+  #fence(life: Life, request: FenceRequest): void {
+    const { world } = this;
+    world.trace.add(world.queue.now, this.id, 'fence', request.node, request.startCount, request.method, request.attempt);
+    world.quorumCheck.fencing(this.id, request.node, world.queue.now);
+    world.fencer.run(request, (ok, detail) =>
+      this.input(life, () => this.call(life, (core, now) => core.fenceDone(now, request.op, ok, detail))),
+    );
+  }
+
+  #incarnationOver(life: Life, reason: string): void {
+    const { world } = this;
+    world.trace.add(world.queue.now, this.id, 'incarnationOver', reason);
+    world.count('incarnationOver');
+    if (life.isReincarnating) return;
+    life.isReincarnating = true;
+    const over = life.lease;
+    world.queue.after(0, () => {
+      if (this.life !== life) return;
+      over.alive = false;
+      this.disk.raiseStartCount((startCount) => {
+        this.input(life, () => {
+          world.network.closeAll(life);
+          for (const end of life.ends.values()) end.link.reset();
+          life.startCount = startCount;
+          life.lease = { until: 0, alive: true };
+          life.isReincarnating = false;
+          world.trace.add(world.queue.now, this.id, 'reincarnate', startCount);
+          this.call(life, (core, now) => core.reincarnate(now, this.#incarnation));
+        });
+      });
+    });
+  }
+}
+
+function viewText(view: { nodes: readonly { id: number; state: string; incarnation: Incarnation | null }[] }): string {
+  return view.nodes.map((n) => `${n.id}:${n.state}/${n.incarnation?.startCount ?? 0}`).join(',');
+}
+
+function describe(e: unknown): string {
+  return e instanceof Error ? (e.stack ?? e.message) : String(e);
+}

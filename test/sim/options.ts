@@ -1,0 +1,144 @@
+/**
+ * The problem: one seed must decide everything, and the same seed must be runnable with parts switched off while a
+ * failure is being understood.
+ * The idea: all sizes, rates and fault kinds are drawn here, once, into plain data that is printed with a failure and may
+ * be overridden by name.
+ */
+import { deriveTimeLimits, type TimeLimits } from '../../src/membership/time-limits.js';
+import { Prng } from './prng.js';
+
+export const FAULT_KINDS = [
+  'crash',
+  'reboot',
+  'pause',
+  'cut',
+  'flap',
+  'isolate',
+  'split',
+  'oneWay',
+  'halfPartition',
+  'clog',
+  'slowDisk',
+  'restartAll',
+  'majorityLoss',
+  'stop',
+] as const;
+export type FaultKind = (typeof FAULT_KINDS)[number];
+
+export interface SimOptions {
+  seed: number;
+  nodes: number;
+  voters: number;
+  domains: number;
+  sessionsPerNode: number;
+  /** Virtual time with workload and faults, ms. */
+  faultPhaseMs: number;
+  /** Faults start after this, ms (the cluster forms in the meantime). */
+  calmMs: number;
+  /** Mean time between two faults, ms; 0 = none. */
+  faultEveryMs: number;
+  /** Weight of each kind; 0 = never. */
+  faults: Record<FaultKind, number>;
+  /** Largest deviation of a node's clock rate from 1. */
+  drift: number;
+  /** Mean one-way delay of a message, ms. */
+  delayMs: number;
+  /** Share of messages with a ten times longer delay. */
+  slowShare: number;
+  /** Mean time of a synced write, ms. */
+  diskMs: number;
+  /** Mean pause of a session between two actions, ms. */
+  thinkMs: number;
+  hotNames: number;
+  hotShare: number;
+  /** Share of requests that use the value block. */
+  lvbShare: number;
+  /** Share of requests that are owned by the node (only where a method that ends the machine exists). */
+  nodeOwnedShare: number;
+  tryShare: number;
+  deadlineShare: number;
+  /** Share of actions in which a session dies. */
+  dieShare: number;
+  /** Fence levels of every node. */
+  fence: string[][];
+  /** Probability that a run of the fence script fails without effect, and with effect but no answer in time. */
+  fenceFail: number;
+  fenceLate: number;
+  /** Mean time of the fence script, ms. */
+  fenceMs: number;
+  limits: TimeLimits;
+  /** Entries kept behind a snapshot; small values make snapshots travel. */
+  logKeep: number;
+  /** Unused resources are forgotten after this, ms. */
+  purgeMs: number;
+  /** Receivers must not change messages: freeze them deeply. */
+  freeze: boolean;
+  /** Every message goes through the real codec. */
+  codec: boolean;
+  /** Virtual time after healing in which everything must have ended, ms. */
+  healMs: number;
+}
+
+const LIMITS = deriveTimeLimits({ heartbeatMs: 250, leaseMs: 3000 });
+const SHORT_LIMITS = deriveTimeLimits({ heartbeatMs: 100, leaseMs: 1200, suspectMs: 300, deadMs: 700 });
+
+function noFaults(): Record<FaultKind, number> {
+  return Object.fromEntries(FAULT_KINDS.map((k) => [k, 0])) as Record<FaultKind, number>;
+}
+
+/** Everything that `seed` decides. */
+export function drawOptions(seed: number): SimOptions {
+  const r = new Prng(seed, 1);
+  const nodes = r.pick([1, 2, 3, 3, 3, 3, 3, 4, 5, 5, 6, 7]);
+  const voters = nodes <= 2 || r.chance(0.7) ? nodes : r.pick([1, 3].filter((v) => v <= nodes));
+  const isLong = r.chance(0.03);
+  const limits = r.chance(0.5) ? SHORT_LIMITS : LIMITS;
+  const faults = noFaults();
+  const kinds = r.shuffle([...FAULT_KINDS]).slice(0, 1 + r.int(5));
+  for (const kind of kinds) faults[kind] = kind === 'restartAll' || kind === 'majorityLoss' ? 0.4 : 0.5 + r.float();
+  const hasScript = r.chance(0.5);
+  const fence = hasScript ? (r.chance(0.5) ? [['script'], ['self']] : [['script']]) : [['self']];
+  const isQuiet = r.chance(0.08);
+  return {
+    seed,
+    nodes,
+    voters,
+    domains: r.pick([1, 1, 1, 2, 3]),
+    sessionsPerNode: r.pick([1, 2, 2, 3, 4]),
+    faultPhaseMs: (isLong ? 40_000 : r.between(6000, 12_000)) * (limits === LIMITS ? 1 : 0.7),
+    calmMs: r.chance(0.3) ? 0 : 1500,
+    faultEveryMs: isQuiet ? 0 : r.pick([400, 800, 1500, 1500, 3000]),
+    faults,
+    drift: r.pick([0, 0.01, 0.05, 0.08]),
+    delayMs: r.pick([0.3, 1, 1, 5, 20]),
+    slowShare: r.pick([0, 0.01, 0.1]),
+    diskMs: r.pick([1, 3, 10]),
+    thinkMs: r.pick([30, 60, 120, 200]),
+    hotNames: r.pick([1, 2, 3, 6]),
+    hotShare: r.pick([0.5, 0.8, 0.95]),
+    lvbShare: r.pick([0, 0.4, 0.9]),
+    nodeOwnedShare: hasScript ? r.pick([0, 0.05, 0.2]) : 0,
+    tryShare: r.pick([0, 0.1, 0.3]),
+    deadlineShare: r.pick([0, 0.2, 0.5]),
+    dieShare: r.pick([0, 0.01, 0.05]),
+    fence,
+    fenceFail: r.pick([0, 0.2, 0.5]),
+    fenceLate: r.pick([0, 0.1]),
+    fenceMs: r.pick([50, 300, 1500]),
+    limits,
+    logKeep: r.pick([5, 20, 1000]),
+    purgeMs: r.pick([50, 300, 1000, 8000]),
+    freeze: r.chance(0.1),
+    codec: r.chance(0.03),
+    healMs: 40_000,
+  };
+}
+
+/** One line, the same for the same options. */
+export function describeOptions(o: SimOptions): string {
+  const { limits, faults, ...rest } = o;
+  const on = Object.entries(faults)
+    .filter(([, w]) => w > 0)
+    .map(([k]) => k);
+  return `${JSON.stringify({ ...rest, heartbeatMs: limits.heartbeatMs, leaseMs: limits.leaseMs, faults: on })}`;
+}

@@ -1,0 +1,489 @@
+/**
+ * The local owners of one simulated node: sessions that lock, convert, write, cancel, release and die, and locks owned by
+ * the node itself. They do to the core what the session server of the daemon does, and know only what it would tell them.
+ *
+ * Each request is an {@link Owned}; its phases and the outcome codes are checked here (one outcome per request, no time-out
+ * before its time, no conflict without a try). Holds, tokens and value blocks go to the checkers.
+ */
+import type { LocalLock } from '../../src/master/types.js';
+import { type ErrorCode, InvariantError, TsdlmError } from '../../src/protocol/errors.js';
+import { EX, type Mode, modeName, NL, PR } from '../../src/protocol/modes.js';
+import type { Hold } from './check-holds.js';
+import type { Life, SimNode } from './node.js';
+import { Session } from './session.js';
+import { decodeLvb, encodeLvb } from './value.js';
+
+export type Phase = 'waiting' | 'held' | 'converting' | 'releasing' | 'gone';
+
+/** One lock of one owner, from request to end. */
+export interface Owned {
+  readonly node: SimNode;
+  readonly life: Life;
+  readonly session: Session | null;
+  readonly key: string;
+  readonly domain: string;
+  readonly name: string;
+  readonly nodeOwned: boolean;
+  readonly usesLvb: boolean;
+  readonly since: number;
+  local: LocalLock | null;
+  hold: Hold | null;
+  phase: Phase;
+  want: Mode;
+  isTry: boolean;
+  /** Of the request under way, on the node's clock; 0 = none. */
+  deadline: number;
+  isCancelled: boolean;
+  /** To be released as soon as it is held. */
+  isUnwanted: boolean;
+  /** Value written under the present EX, 0 = none. */
+  written: number;
+  /** Called when it is granted for the first time or ended without (the final probe waits with it). */
+  onOutcome: ((ok: boolean) => void) | null;
+}
+
+export interface Ask {
+  session: Session | null;
+  domain: string;
+  name: string;
+  mode: Mode;
+  isTry: boolean;
+  nodeOwned: boolean;
+  usesLvb: boolean;
+  /** On the node's clock; 0 = none. */
+  deadline: number;
+  onOutcome?: (ok: boolean) => void;
+}
+
+export class NodeOwners {
+  readonly #node: SimNode;
+  readonly all = new Set<Owned>();
+  sessions: Session[] = [];
+
+  constructor(node: SimNode) {
+    this.#node = node;
+  }
+
+  // --- What happens to the daemon ------------------------------------------------------------------------------------------
+
+  started(life: Life): void {
+    const { world } = this.#node;
+    this.sessions = [];
+    for (let i = 0; i < world.options.sessionsPerNode; i++) this.openSession(life);
+  }
+
+  openSession(life: Life): void {
+    const session = new Session(this.#node, life);
+    this.sessions.push(session);
+    session.begin();
+  }
+
+  /** Sessions saw the end of their connection; what they held lasts until the deadline they were told. */
+  daemonDied(life: Life): void {
+    const { world } = this.#node;
+    for (const o of this.all) {
+      if (o.nodeOwned && o.hold && (o.phase === 'held' || o.phase === 'converting')) {
+        if (!this.#node.disk.locks.has(o.hold.id)) {
+          world.fail(`S5: n${this.#node.id} told of node-owned ${o.key} but its journal lost it`);
+        }
+        o.phase = 'held';
+        o.local = null;
+        continue;
+      }
+      if (o.life === life || o.nodeOwned) this.#gone(o, false);
+    }
+    this.sessions = [];
+  }
+
+  machineDied(): void {
+    const { world } = this.#node;
+    for (const o of this.all) this.#gone(o, false);
+    world.holdCheck.machineGone(this.#node.id, world.queue.now);
+    this.sessions = [];
+  }
+
+  /** The deadline told to the owners of this life has passed: these holds are over for ever. */
+  lapsed(life: Life): void {
+    for (const o of this.all) {
+      const { hold } = o;
+      if (hold && !hold.nodeOwned && hold.lease === life.lease && hold.end > hold.lease.until) hold.end = hold.lease.until;
+    }
+  }
+
+  // --- Requests -------------------------------------------------------------------------------------------------------------
+
+  lock(life: Life, ask: Ask): Owned {
+    const { world } = this.#node;
+    const o: Owned = {
+      node: this.#node,
+      life,
+      session: ask.session,
+      key: `${ask.domain}/${ask.name}`,
+      domain: ask.domain,
+      name: ask.name,
+      nodeOwned: ask.nodeOwned,
+      usesLvb: ask.usesLvb,
+      since: world.queue.now,
+      local: null,
+      hold: null,
+      phase: 'waiting',
+      want: ask.mode,
+      isTry: ask.isTry,
+      deadline: ask.deadline,
+      isCancelled: false,
+      isUnwanted: false,
+      written: 0,
+      onOutcome: ask.onOutcome ?? null,
+    };
+    this.all.add(o);
+    world.count('lock');
+    world.trace.add(world.queue.now, this.#node.id, 'lock', o.key, modeName(ask.mode), ask.isTry, ask.deadline, ask.nodeOwned);
+    this.#guarded(o, life, (now) => {
+      const local = life.core.lock(now, {
+        domain: ask.domain,
+        name: ask.name,
+        mode: ask.mode,
+        try: ask.isTry,
+        nodeOwned: ask.nodeOwned,
+        lvb: ask.usesLvb,
+        who: `n${this.#node.id}`,
+        why: '',
+        deadline: ask.deadline,
+        ctx: o,
+      });
+      o.local = local;
+      world.trace.add(world.queue.now, this.#node.id, 'id', local.id % 2 ** 32, o.key);
+    });
+    return o;
+  }
+
+  convert(o: Owned, mode: Mode, isTry: boolean, deadline: number): void {
+    const { local, hold } = o;
+    if (o.phase !== 'held' || !local || !hold || mode === hold.mode) return;
+    const { world } = this.#node;
+    let lvb: Uint8Array | null = null;
+    if (mode < hold.mode) {
+      if (hold.mode === EX && o.written > 0) {
+        lvb = encodeLvb(o.written);
+        world.holdCheck.lvbOf(o.key).publishing(hold, o.written);
+      }
+      world.holdCheck.converted(hold, mode, world.queue.now);
+      o.written = 0;
+    }
+    o.phase = 'converting';
+    o.want = mode;
+    o.isTry = isTry;
+    o.deadline = deadline;
+    o.isCancelled = false;
+    world.count('convert');
+    world.trace.add(world.queue.now, this.#node.id, 'convert', o.key, local.id % 2 ** 32, modeName(mode), isTry);
+    this.#guarded(o, o.life, (now) => o.life.core.convert(now, local, mode, { try: isTry, deadline, lvb }));
+  }
+
+  /** A new value under EX; told to the daemon now or with the release. */
+  write(o: Owned): void {
+    const { local, hold } = o;
+    if (o.phase !== 'held' || !local || hold?.mode !== EX || !o.usesLvb) return;
+    const { world } = this.#node;
+    o.written = world.nextValue();
+    hold.dirty = true;
+    world.count('write');
+    world.trace.add(world.queue.now, this.#node.id, 'write', o.key, o.written);
+    this.#guarded(o, o.life, () => o.life.core.writeLvb(local, encodeLvb(o.written)));
+  }
+
+  cancel(o: Owned): void {
+    const { local } = o;
+    if (!local || (o.phase !== 'waiting' && o.phase !== 'converting') || o.isCancelled) return;
+    const { world } = this.#node;
+    o.isCancelled = true;
+    world.count('cancel');
+    world.trace.add(world.queue.now, this.#node.id, 'cancel', o.key, local.id % 2 ** 32);
+    this.#guarded(o, o.life, (now) => o.life.core.cancel(now, local));
+  }
+
+  /** Ends this lock as its owner wants it: cancel what waits, release what is held. */
+  release(o: Owned, isDeath = false): void {
+    const { world } = this.#node;
+    o.isUnwanted = true;
+    if (o.phase === 'waiting' || o.phase === 'converting') {
+      this.cancel(o);
+      return;
+    }
+    const { local, hold } = o;
+    if (o.phase !== 'held' || !local || !hold) return;
+    o.phase = 'releasing';
+    world.holdCheck.released(hold, world.queue.now);
+    world.count('unlock');
+    const lvbInvalid = isDeath && hold.mode === EX && o.usesLvb;
+    world.trace.add(world.queue.now, this.#node.id, 'unlock', o.key, local.id % 2 ** 32, lvbInvalid);
+    const model = world.holdCheck.lvbOf(o.key);
+    if (lvbInvalid) model.publishing(hold, -1);
+    else if (hold.mode === EX && o.written > 0) model.publishing(hold, o.written);
+    const withValue = !lvbInvalid && o.written > 0 && o.written % 2 === 0;
+    this.#guarded(o, o.life, (now) =>
+      o.life.core.unlock(now, local, lvbInvalid ? { lvbInvalid } : withValue ? { lvb: encodeLvb(o.written) } : {}),
+    );
+  }
+
+  /** A client died: as the session server does it. */
+  sessionDied(session: Session): void {
+    for (const o of [...this.all]) if (o.session === session) this.release(o, true);
+    this.sessions = this.sessions.filter((s) => s !== session);
+  }
+
+  releaseAll(): void {
+    for (const o of [...this.all]) this.release(o);
+  }
+
+  // --- What the core says -----------------------------------------------------------------------------------------------------
+
+  onGranted(life: Life, lock: LocalLock): void {
+    const { world } = this.#node;
+    const now = world.queue.now;
+    const o = this.#ownedOf(life, lock, 'granted');
+    if (!o) return;
+    const mode = lock.mode as Mode;
+    world.trace.add(
+      now,
+      this.#node.id,
+      'granted',
+      o.key,
+      lock.id % 2 ** 32,
+      modeName(mode),
+      `${lock.te}:${lock.tc}`,
+      lock.lvbState,
+    );
+    if (o.phase !== 'waiting' && o.phase !== 'converting') {
+      world.fail(`n${this.#node.id}: granted ${o.key} in phase ${o.phase}`);
+      return;
+    }
+    if (mode !== o.want) world.fail(`n${this.#node.id}: granted ${o.key} at ${modeName(mode)}, asked for ${modeName(o.want)}`);
+    const isDown = o.hold !== null && mode <= o.hold.mode;
+    const leaseUntil = life.core.leaseUntil;
+    if (!isDown) this.#checkRight(o, mode, leaseUntil);
+    if (leaseUntil > 0) life.lease.until = Math.max(life.lease.until, this.#node.realTime(leaseUntil));
+    o.local = lock;
+    o.phase = 'held';
+    o.deadline = 0;
+    const model = world.holdCheck.lvbOf(o.key);
+    if (isDown) {
+      model.published(o.hold as Hold);
+    } else if (o.hold) {
+      world.holdCheck.converted(o.hold, mode, now);
+    } else {
+      o.hold = {
+        key: o.key,
+        node: this.#node.id,
+        id: lock.id,
+        nodeOwned: o.nodeOwned,
+        usesLvb: o.usesLvb,
+        lease: life.lease,
+        mode,
+        dirty: false,
+        from: now,
+        end: Number.POSITIVE_INFINITY,
+      };
+      world.holdCheck.granted(o.hold, now);
+    }
+    if (!isDown && mode === EX) world.holdCheck.token(o.hold as Hold, lock.te, lock.tc);
+    if (!isDown && mode > NL && o.usesLvb) this.#checkValue(o, lock);
+    this.#outcome(o, true);
+    if (o.isUnwanted) this.#soon(o, () => this.release(o));
+    else o.session?.granted(o);
+  }
+
+  onDenied(life: Life, lock: LocalLock, code: ErrorCode): void {
+    const { world } = this.#node;
+    const o = this.#ownedOf(life, lock, 'denied');
+    if (!o) return;
+    world.trace.add(world.queue.now, this.#node.id, 'denied', o.key, lock.id % 2 ** 32, code);
+    world.count(`denied ${code}`);
+    this.#checkCode(o, code);
+    if (o.phase === 'waiting') {
+      this.#gone(o, true);
+    } else if (o.phase === 'converting') {
+      o.phase = 'held';
+      o.deadline = 0;
+      if (o.hold && o.want <= o.hold.mode) world.holdCheck.lvbOf(o.key).publishFailed(o.hold);
+      if (o.isUnwanted) this.#soon(o, () => this.release(o));
+      else o.session?.granted(o);
+    } else {
+      world.fail(`n${this.#node.id}: denied(${code}) for ${o.key} in phase ${o.phase}`);
+    }
+  }
+
+  onReleased(life: Life, lock: LocalLock): void {
+    const { world } = this.#node;
+    const o = this.#ownedOf(life, lock, 'released');
+    if (!o) return;
+    world.trace.add(world.queue.now, this.#node.id, 'released', o.key, lock.id % 2 ** 32);
+    if (o.phase !== 'releasing') {
+      world.fail(`n${this.#node.id}: released ${o.key} in phase ${o.phase}`);
+      return;
+    }
+    if (o.hold) world.holdCheck.lvbOf(o.key).published(o.hold);
+    this.#gone(o, true);
+  }
+
+  onBast(life: Life, lock: LocalLock, mode: Mode): void {
+    const { world } = this.#node;
+    const o = this.#ownedOf(life, lock, 'bast');
+    if (!o) return;
+    world.trace.add(world.queue.now, this.#node.id, 'bast', o.key, lock.id % 2 ** 32, modeName(mode));
+    world.count('bast');
+    if (o.nodeOwned) this.#after(o, 20 + this.#node.random.exp(200), () => this.release(o));
+    else o.session?.bast(o, mode);
+  }
+
+  onLost(life: Life, lock: LocalLock, code: ErrorCode): void {
+    const { world } = this.#node;
+    const o = this.#ownedOf(life, lock, 'lost');
+    if (!o) return;
+    const isEarly = o.hold !== null && o.phase !== 'releasing' && (o.nodeOwned || o.hold.lease.until > world.queue.now);
+    world.trace.add(world.queue.now, this.#node.id, 'lost', o.key, lock.id % 2 ** 32, code, isEarly);
+    world.count(isEarly ? 'lost before the deadline' : 'lost');
+    this.#gone(o, true);
+  }
+
+  // --- Checks ---------------------------------------------------------------------------------------------------------------
+
+  /** S4 and rule 11: a grant needs a lease that is not over and a side that had a quorum within the lease. */
+  #checkRight(o: Owned, mode: Mode, leaseUntil: number): void {
+    if (mode === NL) return;
+    const { world, clock } = this.#node;
+    if (leaseUntil <= clock) {
+      world.fail(
+        `S4: n${this.#node.id} granted ${o.key} with a lease that ended at ${leaseUntil.toFixed(3)}, its clock shows ${clock.toFixed(3)}`,
+      );
+    }
+    world.quorumCheck.granted(this.#node.id, o.key, world.queue.now);
+  }
+
+  #checkValue(o: Owned, lock: LocalLock): void {
+    const { world } = this.#node;
+    let answer = lock.lvbState === 2 ? -1 : 0;
+    if (lock.lvbState === 1) {
+      const value = lock.lvb === null ? null : decodeLvb(lock.lvb);
+      if (value === null) {
+        world.fail(`S3: n${this.#node.id} granted ${o.key} with a valid value block that nobody wrote`);
+        return;
+      }
+      answer = value;
+    }
+    world.holdCheck.lvbOf(o.key).answered(o.hold as Hold, answer);
+  }
+
+  #checkCode(o: Owned, code: ErrorCode): void {
+    const { world, clock } = this.#node;
+    const bad = (why: string): void => world.fail(`n${this.#node.id}: ${o.key} denied with ${code}: ${why}`);
+    switch (code) {
+      case 'TSDLM_CONFLICT':
+        if (!o.isTry) bad('it was no try');
+        return;
+      case 'TSDLM_TIMEOUT':
+        if (o.deadline === 0 || clock < o.deadline) bad(`its deadline is ${o.deadline}, the clock shows ${clock}`);
+        return;
+      case 'TSDLM_CANCELLED':
+        if (!o.isCancelled) bad('nobody cancelled it');
+        return;
+      case 'TSDLM_DEADLOCK':
+        if (o.phase !== 'converting' || o.want !== EX || o.hold?.mode !== PR) bad('it is no conversion from PR to EX');
+        return;
+      case 'TSDLM_STOPPING':
+        if (!o.life.isStopping) bad('the node is not stopping');
+        return;
+      case 'TSDLM_UNAVAILABLE':
+        return;
+      default:
+        bad('that is no outcome of a request');
+    }
+  }
+
+  // --- Small things ----------------------------------------------------------------------------------------------------------
+
+  /** The request a callback is about; a lock of a life that is no more, or of nobody, is a fault of the core. */
+  #ownedOf(life: Life, lock: LocalLock, what: string): Owned | null {
+    if (this.#node.life !== life) return null;
+    const o = lock.ctx as Owned | null | undefined;
+    if (o) return o;
+    if (lock.nodeOwned) return this.#reattached(life, lock);
+    this.#node.world.fail(`n${this.#node.id}: ${what} for lock ${lock.id} of ${lock.name}, which nobody asked for`);
+    return null;
+  }
+
+  /** A node-owned lock that the core took from the journal shows up. */
+  #reattached(life: Life, lock: LocalLock): Owned {
+    const { world } = this.#node;
+    let o: Owned | undefined;
+    for (const x of this.all) if (x.nodeOwned && x.hold?.id === lock.id) o = x;
+    if (!o) {
+      o = {
+        node: this.#node,
+        life,
+        session: null,
+        key: `${lock.domain}/${lock.name}`,
+        domain: lock.domain,
+        name: lock.name,
+        nodeOwned: true,
+        usesLvb: false,
+        since: world.queue.now,
+        local: lock,
+        hold: null,
+        phase: 'waiting',
+        want: lock.mode as Mode,
+        isTry: false,
+        deadline: 0,
+        isCancelled: false,
+        isUnwanted: false,
+        written: 0,
+        onOutcome: null,
+      };
+    } else {
+      // The same hold goes on in another life of the daemon.
+      this.all.delete(o);
+      o = { ...o, life, local: lock, phase: 'held', onOutcome: null };
+    }
+    lock.ctx = o;
+    this.all.add(o);
+    this.#after(o, 50 + this.#node.random.exp(300), () => this.release(o as Owned));
+    return o;
+  }
+
+  #guarded(o: Owned, life: Life, run: (now: number) => void): void {
+    this.#node.call(life, (_core, now) => {
+      try {
+        run(now);
+      } catch (e) {
+        if (e instanceof TsdlmError && !(e instanceof InvariantError) && o.phase === 'waiting') {
+          this.#node.world.count(`refused ${e.code}`);
+          this.#gone(o, true);
+          return;
+        }
+        throw e;
+      }
+    });
+  }
+
+  #outcome(o: Owned, ok: boolean): void {
+    const tell = o.onOutcome;
+    o.onOutcome = null;
+    if (tell) this.#node.world.queue.after(0, () => tell(ok));
+  }
+
+  #gone(o: Owned, tell: boolean): void {
+    o.phase = 'gone';
+    this.all.delete(o);
+    if (tell) this.#outcome(o, false);
+    else o.onOutcome = null;
+  }
+
+  #soon(o: Owned, run: () => void): void {
+    this.#after(o, 0.1 + this.#node.random.exp(2), run);
+  }
+
+  /** Later, if the daemon still lives. */
+  #after(o: Owned, delay: number, run: () => void): void {
+    this.#node.world.queue.after(delay, () => this.#node.input(o.life, run));
+  }
+}

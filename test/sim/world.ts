@@ -1,0 +1,280 @@
+/**
+ * One simulated cluster: nodes, network, disks, fence device, workload, faults and checkers under one virtual clock.
+ *
+ * A run has three parts. *Load*: sessions work and faults happen. *Heal*: every fault ends, dead nodes start, nothing new is
+ * asked for and owners release; every request must end (L1, L2). *Probe*: a fresh owner on every node must get EX on every
+ * name. The first broken promise ends the run. One seed decides everything.
+ */
+import type { CoreApi, CoreInit, CoreOutput } from '../../src/core/types.js';
+import type { NodeConfig } from '../../src/membership/types.js';
+import { EX } from '../../src/protocol/modes.js';
+import { HoldChecker } from './check-holds.js';
+import { LogChecker } from './check-log.js';
+import { MasterChecker } from './check-master.js';
+import { QuorumChecker } from './check-quorum.js';
+import { EventQueue } from './event-queue.js';
+import { Faults } from './faults.js';
+import { Fencer } from './fencer.js';
+import { Network } from './network.js';
+import { SimNode } from './node.js';
+import type { FaultKind, SimOptions } from './options.js';
+import { Prng } from './prng.js';
+import { Trace } from './trace.js';
+
+export type CoreFactory = (init: CoreInit, out: CoreOutput) => CoreApi;
+
+export interface WorldSetup {
+  options: SimOptions;
+  makeCore: CoreFactory;
+  /** Gets each trace line as text. */
+  print?: (line: string) => void;
+  /** Changes the world before it starts (planted bugs). */
+  prepare?: (world: World) => void;
+}
+
+export class World {
+  readonly options: SimOptions;
+  readonly makeCore: CoreFactory;
+  readonly queue = new EventQueue();
+  readonly trace = new Trace();
+  readonly netRandom: Prng;
+  readonly faultRandom: Prng;
+  readonly nodes: SimNode[] = [];
+  readonly configs: NodeConfig[] = [];
+  readonly network: Network;
+  readonly fencer: Fencer;
+  readonly faults: Faults;
+  readonly holdCheck: HoldChecker;
+  readonly logCheck: LogChecker;
+  readonly quorumCheck: QuorumChecker;
+  readonly masterCheck: MasterChecker;
+  /** Engine tuning given to every core. */
+  tuning: Record<string, number> | null = null;
+  isLoading = true;
+  isHealing = false;
+  failure: string | null = null;
+  readonly counts = new Map<string, number>();
+  readonly faultCounts = new Map<FaultKind, number>();
+  events = 0;
+  #lives = 0;
+  #values = 0;
+  #fresh = 0;
+
+  constructor(setup: WorldSetup) {
+    const { options } = setup;
+    this.options = options;
+    this.makeCore = setup.makeCore;
+    if (setup.print) this.trace.print = setup.print;
+    this.netRandom = new Prng(options.seed, 2);
+    this.faultRandom = new Prng(options.seed, 3);
+    const fail = (text: string): void => this.fail(text);
+    this.holdCheck = new HoldChecker(fail);
+    this.logCheck = new LogChecker(fail);
+    this.quorumCheck = new QuorumChecker(options.limits.leaseMs, fail);
+    this.masterCheck = new MasterChecker(fail);
+    this.network = new Network(this);
+    this.fencer = new Fencer(this);
+    this.faults = new Faults(this);
+    this.tuning = { purgeDelayMs: options.purgeMs };
+    for (let id = 1; id <= options.nodes; id++) {
+      this.configs.push({ id, name: `n${id}`, voter: id <= options.voters, fence: options.fence });
+    }
+    for (const config of this.configs) this.nodes.push(new SimNode(this, config, options.drift));
+    for (const a of this.nodes) for (const b of this.nodes) if (a.id < b.id) this.network.addPair(a, b);
+    setup.prepare?.(this);
+  }
+
+  // --- The run -----------------------------------------------------------------------------------------------------------
+
+  /** Runs to the end, or to the first broken promise. True when all held. */
+  run(): boolean {
+    const { options, queue } = this;
+    for (const n of this.nodes) queue.after(this.faultRandom.exp(30), () => n.start());
+    this.faults.begin();
+    this.runFor(options.calmMs + options.faultPhaseMs);
+    if (this.failure) return false;
+    this.heal();
+    if (!this.runUntil(() => this.isIdle, options.healMs)) {
+      this.fail(`L1: after ${options.healMs} ms of a healed network\n${this.#whatWaits()}`);
+    }
+    if (this.failure) return false;
+    this.#probe();
+    return this.failure === null;
+  }
+
+  /** Lets `ms` of virtual time pass. */
+  runFor(ms: number): void {
+    const end = this.queue.now + ms;
+    while (this.failure === null && this.queue.step(end)) this.events++;
+    if (this.failure === null) this.queue.now = end;
+  }
+
+  /** Runs until `done` (asked every 50 ms of virtual time) or the limit; false when the limit came first. */
+  runUntil(done: () => boolean, limitMs: number): boolean {
+    const end = this.queue.now + limitMs;
+    while (this.failure === null && this.queue.now < end) {
+      if (done()) return true;
+      this.runFor(50);
+    }
+    return done();
+  }
+
+  heal(): void {
+    this.isLoading = false;
+    this.isHealing = true;
+    this.trace.add(this.queue.now, 0, 'heal');
+    this.faults.heal();
+    this.fencer.isHealed = true;
+    for (const n of this.nodes) n.wake();
+    for (const n of this.nodes) if (!n.life) this.bootLater(n, 100);
+    this.#drain();
+  }
+
+  /** Owners let go of everything, again and again: some of it comes back with a restart. */
+  #drain(): void {
+    for (const n of this.nodes) {
+      const { life } = n;
+      if (life) n.input(life, () => n.owners.releaseAll());
+    }
+    this.queue.after(200, () => this.#drain());
+  }
+
+  /** Every node is a running member and no request is open. */
+  get isIdle(): boolean {
+    return this.nodes.every((n) => n.life && !n.isPaused && n.life.core.isMember && n.life.isMember && n.owners.all.size === 0);
+  }
+
+  /** L1/L2: a fresh owner of every node gets EX on every name. */
+  #probe(): void {
+    this.trace.add(this.queue.now, 0, 'probe');
+    const names = this.holdCheck.names;
+    const some = this.faultRandom.shuffle([...names]).slice(0, 6);
+    some.push('default/never-seen');
+    let left = this.nodes.length;
+    for (const n of this.nodes) {
+      const ask = (i: number): void => {
+        const name = some[i];
+        const { life } = n;
+        if (name === undefined || !life) {
+          left--;
+          return;
+        }
+        const [domain, rest] = name.split('/', 2) as [string, string];
+        n.input(life, () => {
+          n.owners.lock(life, {
+            session: null,
+            domain,
+            name: rest,
+            mode: EX,
+            isTry: false,
+            nodeOwned: false,
+            usesLvb: false,
+            deadline: 0,
+            onOutcome: (ok) => ask(ok ? i + 1 : i),
+          });
+        });
+      };
+      ask(0);
+    }
+    if (!this.runUntil(() => left === 0 && this.isIdle, this.options.healMs)) {
+      this.fail(`L1: the final locks of all names do not come through\n${this.#whatWaits()}`);
+    }
+  }
+
+  // --- Services ----------------------------------------------------------------------------------------------------------
+
+  node(id: number): SimNode {
+    return this.nodes[id - 1] as SimNode;
+  }
+
+  nextLife(): number {
+    return ++this.#lives;
+  }
+
+  nextValue(): number {
+    return ++this.#values;
+  }
+
+  /** The first failure counts. */
+  fail(text: string): void {
+    if (this.failure === null) {
+      this.failure = text;
+      this.trace.add(this.queue.now, 0, 'FAILURE', text.split('\n', 1)[0] ?? '');
+    }
+  }
+
+  count(what: string): void {
+    this.counts.set(what, (this.counts.get(what) ?? 0) + 1);
+  }
+
+  fault(kind: FaultKind): void {
+    this.trace.add(this.queue.now, 0, 'fault', kind);
+    this.faultCounts.set(kind, (this.faultCounts.get(kind) ?? 0) + 1);
+  }
+
+  noted(node: number, level: string, event: string): void {
+    this.trace.add(this.queue.now, node, 'note', level, event);
+    this.count(`note ${event}`);
+  }
+
+  topologyChanged(): void {
+    if (this.nodes.length < this.options.nodes) return;
+    this.quorumCheck.topologyChanged(this.nodes, (a, b) => this.network.isOpen(a, b), this.queue.now);
+  }
+
+  bootLater(node: SimNode, ms: number): void {
+    this.queue.after(ms, () => node.start());
+  }
+
+  /** A clean stop by the operator, and a start some time later. */
+  stopNode(node: SimNode): void {
+    const { life } = node;
+    if (!life || life.isStopping) return;
+    life.isStopping = true;
+    const { leaseMs } = this.options.limits;
+    node.input(life, () => {
+      node.call(life, (core, now) => core.stop(now));
+      this.queue.after(this.faultRandom.exp(50), () => node.input(life, () => node.owners.releaseAll()));
+      const again = (): void => {
+        if (node.life !== life) return;
+        node.input(life, () => node.owners.releaseAll());
+        this.queue.after(200, again);
+      };
+      again();
+    });
+    // The service manager loses patience.
+    this.queue.after(3 * leaseMs, () => {
+      if (node.life === life) node.crash('stop took too long');
+    });
+    this.bootLater(node, 3 * leaseMs + this.faultRandom.exp(leaseMs));
+  }
+
+  /** A domain and name for one request: hot names, fresh ones, and some that were fresh a moment ago. */
+  drawName(r: Prng): { domain: string; name: string } {
+    const { domains, hotNames, hotShare } = this.options;
+    const domain = r.pick(['default', 'second', 'third'].slice(0, domains));
+    if (r.chance(hotShare)) return { domain, name: `hot${r.int(hotNames)}` };
+    if (r.chance(0.3) && this.#fresh > 0) return { domain, name: `f${Math.max(1, this.#fresh - r.int(10))}` };
+    return { domain, name: `f${++this.#fresh}` };
+  }
+
+  #whatWaits(): string {
+    const lines: string[] = [];
+    const now = this.queue.now;
+    for (const n of this.nodes) {
+      const state = !n.life ? 'no daemon' : n.isPaused ? 'paused' : n.life.core.isMember ? 'member' : 'no member';
+      lines.push(`n${n.id}: ${state}`);
+      for (const o of n.owners.all) {
+        const id = o.local ? o.local.id % 2 ** 32 : 0;
+        lines.push(
+          `  ${o.key} ${o.nodeOwned ? 'node-owned ' : ''}${o.phase} want ${o.want} id ${id} since ${o.since.toFixed(3)}, holders now: ${this.holdCheck.holders(o.key, now).join(', ')}`,
+        );
+      }
+    }
+    for (const n of this.nodes) {
+      if (!n.life) continue;
+      lines.push(`dump of n${n.id}: ${JSON.stringify(n.life.core.dump()).slice(0, 6000)}`);
+    }
+    return lines.join('\n');
+  }
+}
