@@ -70,6 +70,8 @@ export interface View {
  */
 export type Command =
   | { c: 'noop' }
+  /** Names the cluster, once: the leader's first command in a new log. */
+  | { c: 'cluster'; id: string }
   /** New member, or the next incarnation of one (the leader has made sure that the old one is over). New epoch. */
   | { c: 'join'; node: NodeId; inc: Incarnation }
   | { c: 'suspect'; node: NodeId; startCount: StartCount }

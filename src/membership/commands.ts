@@ -1,0 +1,81 @@
+/**
+ * Commands as they arrive: from other nodes, from the log of a leader, from the journal.
+ *
+ * The problem: a command travels as plain data, and one that is malformed must neither crash a node nor be read differently by
+ * two of them. So each is rebuilt here, field by field, from a table; what does not fit is no command. Whether a well-formed
+ * command has any effect is decided by view.ts, whether a node may be admitted by joins.ts.
+ */
+import type { Incarnation, NodeId } from '../protocol/ids.js';
+import { bool, domain, type Field, type FieldTable, node, record, text, u32, u53 } from '../protocol/schema.js';
+import type { Command } from './types.js';
+
+const id = text(64);
+
+/** An incarnation on the wire and in snapshots. */
+export const incarnationField = record('incarnation', {
+  bootId: id,
+  machineId: text(128),
+  startCount: u53,
+  journalId: id,
+});
+
+const reason = text(200);
+/** All method names of one fence level, joined. */
+export const methodsField = text(1200);
+const about = { node, startCount: u53 };
+
+const TABLES: Readonly<Record<Command['c'], FieldTable>> = {
+  noop: {},
+  cluster: { id },
+  join: { node, inc: incarnationField },
+  suspect: about,
+  alive: about,
+  fencing: { ...about, reason },
+  fenced: { ...about, method: methodsField },
+  evicted: about,
+  nodeLeave: about,
+  nodeLeft: about,
+  domainJoin: { ...about, name: domain },
+  domainLeave: { ...about, dom: u32 },
+  domainLeft: { ...about, dom: u32 },
+  bump: { dom: u32, epoch: u32 },
+  epoch: { epoch: u32 },
+  nodeOwned: { ...about, on: bool },
+};
+
+/** What a node may ask of the leader for itself; the rest is the leader's own judgement. */
+const OWN: ReadonlySet<Command['c']> = new Set([
+  'join',
+  'nodeLeave',
+  'nodeLeft',
+  'domainJoin',
+  'domainLeave',
+  'domainLeft',
+  'nodeOwned',
+]);
+
+/** Turns plain data into a command, or null when it is none. Fields that no table names are dropped. Never throws. */
+export function parseCommand(value: unknown): Command | null {
+  if (typeof value !== 'object' || value === null) return null;
+  const raw = value as Record<string, unknown>;
+  if (typeof raw.c !== 'string' || !Object.hasOwn(TABLES, raw.c)) return null;
+  const kind = raw.c as Command['c'];
+  const command: Record<string, unknown> = { c: kind };
+  for (const [key, field] of Object.entries(TABLES[kind]) as [string, Field<unknown>][]) {
+    if (!field.is(raw[key])) return null;
+    command[key] = key === 'inc' ? cleanIncarnation(raw[key] as Incarnation) : raw[key];
+  }
+  if ('node' in command && command.node === 0) return null;
+  if (kind === 'join' && (command.inc as Incarnation).startCount === 0) return null;
+  return command as Command;
+}
+
+/** True when node `from` may propose this: only about itself, except for a new epoch, which anybody may need. */
+export function mayPropose(from: NodeId, command: Command): boolean {
+  if (command.c === 'bump' || command.c === 'epoch') return true;
+  return OWN.has(command.c) && 'node' in command && command.node === from;
+}
+
+function cleanIncarnation(inc: Incarnation): Incarnation {
+  return { bootId: inc.bootId, machineId: inc.machineId, startCount: inc.startCount, journalId: inc.journalId };
+}

@@ -1,0 +1,106 @@
+/**
+ * One node being fenced: its levels, one after the other, until one has worked as a whole.
+ *
+ * The problem: "fenced" must mean that the node cannot act any more. A level counts only when all its methods succeeded in
+ * this same attempt (rule 15: no success is remembered), and never before the node's lease is over, for a device may say "off"
+ * while the node still works. `self` is that wait alone; it proves nothing about node-owned locks, which no lease frees (rule 2).
+ * Who is fenced, and what follows, is gate.ts; the methods themselves are the host's.
+ */
+import type { Millis, NodeId, StartCount } from '../protocol/ids.js';
+import type { FenceRequest, NodeView } from './types.js';
+
+const FIRST_PAUSE_MS = 1000;
+const LONGEST_PAUSE_MS = 30_000;
+
+export interface FenceRunHost {
+  fence(request: FenceRequest): void;
+  note(level: 'info' | 'warn' | 'error', event: string, data: Record<string, unknown>): void;
+  /** A number that no other operation of this leader has. */
+  nextOp(): number;
+}
+
+export class FenceRun {
+  readonly node: NodeId;
+  readonly startCount: StartCount;
+  private readonly reason: string;
+  private readonly host: FenceRunHost;
+  private level = 0;
+  private attempt = 1;
+  private running = false;
+  private pauseMs = FIRST_PAUSE_MS;
+  private resumeAt: Millis = Number.NEGATIVE_INFINITY;
+  /** Methods of the present level that have not answered, by operation. */
+  private readonly waiting = new Map<number, string>();
+  private failure = '';
+
+  constructor(node: NodeId, startCount: StartCount, reason: string, host: FenceRunHost) {
+    this.node = node;
+    this.startCount = startCount;
+    this.reason = reason;
+    this.host = host;
+  }
+
+  /** Goes on; gives the methods that ended the node, joined with '+', once that is proven. */
+  tick(now: Millis, node: NodeView, levels: readonly (readonly string[])[], overAt: Millis): string | null {
+    if (now < this.resumeAt) return null;
+    const methods = levels[this.level % Math.max(1, levels.length)] ?? ['self'];
+    if (!this.running) this.start(methods);
+    if (this.waiting.size > 0) return null;
+    if (methods.includes('self') && node.nodeOwned && this.failure === '') {
+      this.failure = 'self: the node holds node-owned locks, which only a method that ends the machine frees';
+    }
+    if (this.failure !== '') {
+      this.nextLevel(now, methods, levels.length);
+      return null;
+    }
+    return now >= overAt ? methods.join('+') : null;
+  }
+
+  /** An operation of this run ended; false when it is none of ours. */
+  done(op: number, ok: boolean, detail: string): boolean {
+    const method = this.waiting.get(op);
+    if (method === undefined) return false;
+    this.waiting.delete(op);
+    if (!ok) this.failure = this.failure === '' ? `${method}: ${detail}` : `${this.failure}; ${method}: ${detail}`;
+    return true;
+  }
+
+  dump(): Record<string, unknown> {
+    return {
+      node: this.node,
+      level: this.level,
+      attempt: this.attempt,
+      waiting: [...this.waiting.values()],
+      reason: this.reason,
+    };
+  }
+
+  private start(methods: readonly string[]): void {
+    this.running = true;
+    this.failure = '';
+    for (const method of methods) {
+      if (method === 'self') continue;
+      const op = this.host.nextOp();
+      this.waiting.set(op, method);
+      const { node, startCount, reason, attempt } = this;
+      this.host.fence({ op, node, startCount, method, reason, attempt });
+    }
+  }
+
+  private nextLevel(now: Millis, methods: readonly string[], levels: number): void {
+    this.host.note('error', 'fence-failed', {
+      node: this.node,
+      level: this.level,
+      methods: methods.join('+'),
+      attempt: this.attempt,
+      detail: this.failure.slice(0, 500),
+    });
+    this.running = false;
+    this.level++;
+    if (this.level < levels) return;
+    this.level = 0;
+    this.attempt++;
+    this.resumeAt = now + this.pauseMs;
+    this.pauseMs = Math.min(2 * this.pauseMs, LONGEST_PAUSE_MS);
+  }
+}

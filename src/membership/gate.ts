@@ -1,0 +1,176 @@
+/**
+ * The fencing gate: how a member that does not answer ends, step by step, each step in the log.
+ *
+ *   in -> suspect (silent > suspectMs) -> fencing (silent > deadMs, no way back) -> fenced (proven over) -> evicted
+ *
+ * The problem: locks of a node that is silent must not be granted anew before it certainly cannot act, and the decision must
+ * survive the leader that took it. So each step is a command of the log, only a leader that knows all that was committed takes
+ * one, and a new leader repeats the whole operation for whoever stands in `fencing` (a success that is not in the log is none).
+ * Half a partition (trap 2): two members without a link to each other hang each other's requests though both talk to the leader;
+ * after deadMs one of them goes: the one with fewer working links, then the higher number.
+ * When a lease is over is lease.ts; what the steps do to a view is view.ts.
+ */
+import type { Millis, NodeId, StartCount } from '../protocol/ids.js';
+import { FenceRun, type FenceRunHost } from './fence-run.js';
+import type { Presence, Talking } from './presence.js';
+import type { TimeLimits } from './time-limits.js';
+import type { Command, NodeView, View } from './types.js';
+import { isLiveAs } from './view.js';
+
+export interface GateHost extends FenceRunHost {
+  /** Puts a command into the log. */
+  propose(command: Command): void;
+  /** When that incarnation's lease is certainly over. */
+  overAt(node: NodeId, startCount: StartCount): Millis;
+  /** We lead, but our own node is to be fenced: another voter must lead and do it. */
+  yieldLead(): void;
+}
+
+export class Gate {
+  private readonly self: NodeId;
+  private readonly hasOtherVoters: boolean;
+  private readonly limits: TimeLimits;
+  private readonly presence: Presence;
+  private readonly host: GateHost;
+  private runs: FenceRun[] = [];
+  private reasons = new Map<NodeId, string>();
+  /** Since when a pair of talking members has no link; key low * 256 + high. */
+  private cut = new Map<number, Millis>();
+  /** Condemned for a missing link; nobody else is, until the log shows it. */
+  private victim: { node: NodeId; startCount: StartCount } | null = null;
+
+  constructor(options: { self: NodeId; hasOtherVoters: boolean; limits: TimeLimits }, presence: Presence, host: GateHost) {
+    this.self = options.self;
+    this.hasOtherVoters = options.hasOtherVoters;
+    this.limits = options.limits;
+    this.presence = presence;
+    this.host = host;
+  }
+
+  /** A new time of leading, or the end of one: nothing of the last one counts. */
+  reset(): void {
+    this.runs = [];
+    this.reasons.clear();
+    this.cut.clear();
+    this.victim = null;
+  }
+
+  /** Only while leading and knowing all that was committed. */
+  tick(now: Millis, view: View): void {
+    let anyFencing = false;
+    for (const node of view.nodes) {
+      switch (node.state) {
+        case 'in':
+        case 'suspect':
+          this.watch(now, node);
+          break;
+        case 'fencing':
+          anyFencing = true;
+          break;
+        case 'fenced':
+          this.host.propose({ c: 'evicted', ...about(node) });
+          break;
+        case 'leaving':
+          if (this.presence.silentMs(now, node) > this.limits.deadMs) this.host.propose({ c: 'nodeLeft', ...about(node) });
+          break;
+      }
+    }
+    if (anyFencing) this.fenceAll(now, view);
+    else if (this.runs.length > 0) this.runs = [];
+    this.watchLinks(now, view);
+  }
+
+  fenceDone(op: number, ok: boolean, detail: string): void {
+    for (const run of this.runs) if (run.done(op, ok, detail)) return;
+  }
+
+  dump(): Record<string, unknown>[] {
+    return this.runs.map((r) => r.dump());
+  }
+
+  private watch(now: Millis, node: NodeView): void {
+    const silent = this.presence.silentMs(now, node);
+    if (silent <= this.limits.suspectMs) {
+      if (node.state === 'suspect') this.host.propose({ c: 'alive', ...about(node) });
+      return;
+    }
+    const { node: id, startCount } = about(node);
+    // Its next incarnation is at the door: it takes the place once the old lease is over. Not for ever, though.
+    if (this.presence.isBeingReplaced(now, node) && now < this.host.overAt(id, startCount) + this.limits.deadMs) return;
+    if (silent > this.limits.deadMs) this.condemn(node, `silent for ${Math.round(silent)} ms`);
+    else if (node.state === 'in') this.host.propose({ c: 'suspect', node: id, startCount });
+  }
+
+  private condemn(node: NodeView, reason: string): void {
+    this.reasons.set(node.id, reason);
+    this.host.propose({ c: 'fencing', ...about(node), reason });
+  }
+
+  private fenceAll(now: Millis, view: View): void {
+    this.runs = this.runs.filter((run) =>
+      view.nodes.some((n) => n.id === run.node && n.state === 'fencing' && n.incarnation?.startCount === run.startCount),
+    );
+    for (const node of view.nodes) {
+      if (node.state !== 'fencing') continue;
+      // A leader never turns a fence on its own machine: whoever leads next does it.
+      if (node.id === this.self && this.hasOtherVoters) {
+        this.host.yieldLead();
+        return;
+      }
+      const { startCount } = about(node);
+      let run = this.runs.find((r) => r.node === node.id);
+      if (run === undefined) {
+        run = new FenceRun(node.id, startCount, this.reasons.get(node.id) ?? 'begun by an earlier leader', this.host);
+        this.runs.push(run);
+        this.host.note('warn', 'fencing', { node: node.id, startCount, levels: node.fence.map((l) => l.join('+')) });
+      }
+      const levels = node.id === this.self ? [['self']] : node.fence;
+      const method = run.tick(now, node, levels, this.host.overAt(node.id, startCount));
+      if (method !== null) this.host.propose({ c: 'fenced', node: node.id, startCount, method });
+    }
+  }
+
+  // --- Half a partition --------------------------------------------------------------------------------------------
+
+  private watchLinks(now: Millis, view: View): void {
+    const pending = this.victim;
+    if (pending !== null && isLiveAs(view, pending.node, pending.startCount)) return;
+    this.victim = null;
+    const talking = this.presence.talking(now, view);
+    if (talking.every((t) => t.down.length === 0)) {
+      if (this.cut.size > 0) this.cut.clear();
+      return;
+    }
+    const still = new Map<number, Millis>();
+    let worst: Talking | undefined;
+    for (const low of talking) {
+      for (const high of talking) {
+        // The leader's own links are not judged here: who cannot reach the leader is silent.
+        if (low.node >= high.node || low.node === this.self || high.node === this.self || isUp(low, high)) continue;
+        const key = low.node * 256 + high.node;
+        const since = this.cut.get(key) ?? now;
+        still.set(key, since);
+        if (now - since > this.limits.deadMs) worst ??= worse(low, high, talking);
+      }
+    }
+    this.cut = still;
+    const node = view.nodes.find((n) => n.id === worst?.node);
+    if (node === undefined) return;
+    this.victim = about(node);
+    this.condemn(node, 'no link to another member');
+  }
+}
+
+function about(node: NodeView): { node: NodeId; startCount: StartCount } {
+  return { node: node.id, startCount: node.incarnation?.startCount ?? 0 };
+}
+
+/** A one-way link is none. */
+function isUp(a: Talking, b: Talking): boolean {
+  return !a.down.includes(b.node) && !b.down.includes(a.node);
+}
+
+function worse(low: Talking, high: Talking, all: readonly Talking[]): Talking {
+  const links = (t: Talking): number => all.reduce((sum, o) => sum + (o !== t && isUp(t, o) ? 1 : 0), 0);
+  return links(low) < links(high) ? low : high;
+}

@@ -1,0 +1,85 @@
+/**
+ * Who may become a member now: the leader's judgement on a node that asks.
+ *
+ * The problem: a new incarnation must not act before the old one has certainly stopped, a wiped or cloned journal must not pass
+ * for the node it was, and a node that cannot reach the others would let their requests hang (trap 2). What is not yet possible
+ * is simply not answered: the node asks again at every heartbeat. What will never be possible is refused with the reason.
+ */
+import type { ErrorCode } from '../protocol/errors.js';
+import type { Incarnation, Millis, NodeId } from '../protocol/ids.js';
+import type { Presence } from './presence.js';
+import type { View } from './types.js';
+import { findNode, isLive } from './view.js';
+
+export type JoinVerdict = { what: 'admit' } | { what: 'wait'; why: string } | { what: 'refuse'; code: ErrorCode; text: string };
+
+export interface JoinContext {
+  view: View;
+  presence: Presence;
+  /** Journal id that the voters noted at the bootstrap, if the node is one of them. */
+  knownJournal: string | undefined;
+  /** When the incarnation that the view shows is certainly over. */
+  overAt: Millis;
+}
+
+const wait = (why: string): JoinVerdict => ({ what: 'wait', why });
+const refuse = (code: ErrorCode, text: string): JoinVerdict => ({ what: 'refuse', code, text });
+
+/** Judges the request of `id` to be a member as `inc`. */
+export function judgeJoin(now: Millis, id: NodeId, inc: Incarnation, context: JoinContext): JoinVerdict {
+  const { view, presence } = context;
+  const node = findNode(view, id);
+  if (node === undefined) {
+    return refuse('TSDLM_UNKNOWN_NODE', `node ${id} is not in the cluster's configuration: add it there on all nodes`);
+  }
+  const old = node.incarnation;
+  const journal = old?.journalId ?? context.knownJournal;
+  if (journal !== undefined && journal !== inc.journalId) return refuse('TSDLM_JOURNAL_LOST', journalLostText(id));
+  if (old !== null) {
+    const same = inc.startCount === old.startCount && inc.bootId === old.bootId && inc.machineId === old.machineId;
+    if (inc.startCount <= old.startCount) {
+      return same ? wait('known') : refuse('TSDLM_STALE_INCARNATION', staleText(id, inc.startCount, old.startCount));
+    }
+    if (node.state === 'fencing' || node.state === 'fenced') {
+      return refuse('TSDLM_NOT_ALLOWED', `node ${id} is being fenced: it is admitted once that is done`);
+    }
+    if (node.state === 'leaving') return wait('leaving');
+    if (isLive(node)) {
+      presence.asked(now, id, inc);
+      if (old.machineId !== inc.machineId) {
+        return refuse(
+          'TSDLM_NOT_ALLOWED',
+          `node ${id} is still a member as machine ${old.machineId}: this machine (${inc.machineId}) is admitted once that one was fenced`,
+        );
+      }
+      if (now < context.overAt) return wait('lease');
+    }
+  }
+  return linksReady(now, id, inc, context) ? { what: 'admit' } : wait('links');
+}
+
+/** All links between the node and the members that talk to the leader are up, as both sides see it. */
+function linksReady(now: Millis, id: NodeId, inc: Incarnation, context: JoinContext): boolean {
+  const own = context.presence.downOf(now, id, inc.startCount);
+  if (own === null) return false;
+  for (const member of context.view.nodes) {
+    if (member.id === id || !isLive(member) || context.presence.isSilent(now, member)) continue;
+    const down = context.presence.downOf(now, member.id, member.incarnation?.startCount ?? 0);
+    if (own.includes(member.id) || down?.includes(id) === true) return false;
+  }
+  return true;
+}
+
+export function journalLostText(id: NodeId): string {
+  return (
+    `node ${id} has another journal than the cluster knows: its state directory was lost or replaced. Put the old state ` +
+    'directory back, or give the machine a new node number without a vote in the configuration of all nodes'
+  );
+}
+
+function staleText(id: NodeId, asked: number, known: number): string {
+  return (
+    `node ${id} asks with start count ${asked}, the cluster knows ${known}: its journal was rolled back or copied. ` +
+    'Put the newest state directory back; never run two copies of one'
+  );
+}

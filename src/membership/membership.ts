@@ -1,0 +1,522 @@
+/**
+ * Membership: who is in, as one pure state machine per node (design 5).
+ *
+ * The problem: consensus, leases, admissions and fencing each are small, but they share one clock, one view and one disk, and
+ * the order in which they look at an event decides about safety. This class is that order: at each entry first the clock (is
+ * our own lease over? trap 9), then the message's term (raft.ts), then what it means; at the end one batch for the disk.
+ * It has no clock, no random and no I/O; effects go out through MembershipOutput.
+ */
+import { ERROR_CODES, errorCodeOf, TsdlmError } from '../protocol/errors.js';
+import type { Incarnation, Millis, NodeId } from '../protocol/ids.js';
+import { VOTERS_MAX } from '../protocol/limits.js';
+import type { ControlMessage, LogEntry } from '../protocol/peer-messages.js';
+import { Bootstrap } from './bootstrap.js';
+import { mayPropose, parseCommand } from './commands.js';
+import { Gate } from './gate.js';
+import { judgeJoin } from './joins.js';
+import { AckMemory, LeaderLeases, OwnLease } from './lease.js';
+import { Presence } from './presence.js';
+import { Raft } from './raft.js';
+import type { TimeLimits } from './time-limits.js';
+import type { Command, MembershipApi, MembershipInit, MembershipOutput, NodeConfig, Snapshot, View } from './types.js';
+import { applyCommand, findNode, initialView, isLive, isLiveAs, withConfig } from './view.js';
+import { parseView } from './view-check.js';
+
+const LOG_KEEP = 1000;
+/** Commands that a leader takes before the first of them is committed. */
+const PENDING_MAX = 5000;
+/** A refusal that says the same again is noted at most this often. */
+const REFUSAL_NOTE_MS = 30_000;
+
+type Ack = Extract<ControlMessage, { k: 'HeartbeatAck' }>;
+
+export class Membership implements MembershipApi {
+  private readonly self: NodeId;
+  private readonly nodes: readonly NodeConfig[];
+  private readonly limits: TimeLimits;
+  private readonly output: MembershipOutput;
+  private readonly isVoter: boolean;
+  private readonly raft: Raft;
+  private readonly bootstrap: Bootstrap;
+  private readonly leases: LeaderLeases;
+  private readonly own = new OwnLease();
+  private readonly acks: AckMemory;
+  private readonly presence: Presence;
+  private readonly gate: Gate;
+  private now: Millis;
+  private applied: View;
+  /** The view after all entries of the log: what the leader's next command will meet. Only kept while leading. */
+  private ahead: View;
+  private incarnation: Incarnation;
+  /** This incarnation is over; the host is raising the start count. */
+  private ended = false;
+  /** This incarnation has been a member. */
+  private joined = false;
+  private member = false;
+  private joining = true;
+  private joinAt: Millis;
+  private ops = 0;
+  private refusal = { text: '', at: Number.NEGATIVE_INFINITY };
+  private blankLeader: NodeId = 0;
+
+  /** Throws TSDLM_BAD_CONFIG for an impossible set of nodes, TSDLM_JOURNAL_CORRUPT for a journal that cannot be. */
+  constructor(init: MembershipInit, output: MembershipOutput) {
+    checkInit(init);
+    this.self = init.self;
+    this.nodes = init.nodes.slice();
+    this.limits = init.limits;
+    this.output = output;
+    this.now = init.now;
+    this.joinAt = init.now;
+    this.incarnation = init.incarnation;
+    const ids = init.nodes.map((n) => n.id).sort((a, b) => a - b);
+    const peers = ids.filter((id) => id !== init.self);
+    const voters = ids.filter((id) => init.nodes.some((n) => n.id === id && n.voter));
+    this.isVoter = voters.includes(init.self);
+    const base = this.baseOf(init.persisted.snapshot);
+    this.applied = base.view;
+    this.ahead = base.view;
+    this.acks = new AckMemory(init.now, init.persisted.boot === null);
+    this.leases = new LeaderLeases(init.self, voters, init.limits);
+    this.presence = new Presence(init.self, peers, init.limits);
+    this.presence.ownStartCount = init.incarnation.startCount;
+    const note = output.note.bind(output);
+    const send = output.send.bind(output);
+    this.raft = new Raft(
+      {
+        self: init.self,
+        voters,
+        peers,
+        limits: init.limits,
+        persisted: init.persisted,
+        base,
+        seed: init.seed,
+        now: init.now,
+        logKeep: init.logKeep ?? LOG_KEEP,
+      },
+      {
+        send,
+        note,
+        persist: (batch) => output.persist(batch),
+        apply: (entry) => this.apply(entry),
+        restore: (snapshot) => this.restore(snapshot),
+        isLive: (id) => this.applied.nodes.some((n) => n.id === id && isLive(n)),
+        mayVote: () => this.isVoter && !this.bootstrap.isBlank,
+        ackAgeMs: (now) => this.acks.ageMs(now),
+        becameLeader: (now, safeAt) => this.becameLeader(now, safeAt),
+        steppedDown: (now) => this.steppedDown(now),
+      },
+    );
+    this.bootstrap = new Bootstrap(
+      {
+        self: init.self,
+        voters,
+        journalId: init.incarnation.journalId,
+        boot: init.persisted.boot,
+        periodMs: init.limits.heartbeatMs,
+      },
+      this.raft.durable,
+      { send, note },
+    );
+    this.gate = new Gate({ self: init.self, hasOtherVoters: voters.length > 1, limits: init.limits }, this.presence, {
+      note,
+      fence: (request) => output.fence(request),
+      nextOp: () => ++this.ops,
+      propose: (command) => this.append(command),
+      overAt: (node, startCount) => this.overAt(node, startCount),
+      yieldLead: () => this.raft.yieldLead(this.now, 4 * this.limits.electionMs),
+    });
+  }
+
+  get view(): View {
+    return this.applied;
+  }
+
+  get isMember(): boolean {
+    return this.member;
+  }
+
+  get leaseUntil(): Millis {
+    return this.own.until;
+  }
+
+  get leader(): NodeId {
+    return this.bootstrap.isBlank ? this.blankLeader : this.raft.leader;
+  }
+
+  get isLeader(): boolean {
+    return this.raft.isLeader;
+  }
+
+  get term(): number {
+    return this.raft.term;
+  }
+
+  // --- Entries: each looks at the clock first and hands the disk its batch last ------------------------------------------
+
+  tick(now: Millis): void {
+    this.enter(now);
+    this.bootstrap.tick(this.now);
+    this.raft.tick(this.now);
+    if (this.raft.isReady) {
+      this.renewOwn();
+      this.gate.tick(this.now, this.applied);
+    }
+    if (this.now >= this.joinAt) {
+      this.joinAt = this.now + this.limits.heartbeatMs;
+      this.askToJoin();
+    }
+    this.raft.durable.flush();
+  }
+
+  receive(now: Millis, from: NodeId, msg: ControlMessage): void {
+    this.enter(now);
+    if (from === this.self || !this.nodes.some((n) => n.id === from)) return;
+    switch (msg.k) {
+      case 'BootProbe':
+        this.bootstrap.receive(from, msg);
+        break;
+      case 'Propose':
+        this.onPropose(from, msg.cmd);
+        break;
+      case 'Refuse':
+        this.onRefuse(from, msg.code, msg.text);
+        break;
+      case 'Query':
+      case 'QueryReply':
+        break;
+      default:
+        this.onTermMessage(from, msg);
+    }
+    this.raft.durable.flush();
+  }
+
+  persisted(now: Millis, ticket: number): void {
+    this.enter(now);
+    this.raft.persisted(this.now, ticket);
+    this.raft.durable.flush();
+  }
+
+  peerUp(now: Millis, peer: NodeId): void {
+    this.enter(now);
+    if (peer !== this.self) this.presence.setLink(peer, true);
+    this.raft.durable.flush();
+  }
+
+  peerDown(now: Millis, peer: NodeId): void {
+    this.enter(now);
+    if (peer !== this.self) this.presence.setLink(peer, false);
+    this.raft.durable.flush();
+  }
+
+  fenceDone(now: Millis, op: number, ok: boolean, detail: string): void {
+    this.enter(now);
+    this.gate.fenceDone(op, ok, detail);
+    this.raft.durable.flush();
+  }
+
+  propose(now: Millis, command: Command): void {
+    this.enter(now);
+    if (this.raft.isLeader) this.onPropose(this.self, command);
+    else if (this.leader !== 0) this.output.send(this.leader, { k: 'Propose', cmd: command });
+    this.raft.durable.flush();
+  }
+
+  reincarnate(now: Millis, incarnation: Incarnation): void {
+    this.enter(now);
+    this.incarnation = incarnation;
+    this.ended = false;
+    this.joined = false;
+    this.own.until = 0;
+    this.presence.ownStartCount = incarnation.startCount;
+    this.joinAt = this.now;
+    this.judgeOwn();
+    this.raft.durable.flush();
+  }
+
+  stopJoining(): void {
+    this.joining = false;
+  }
+
+  dump(): Record<string, unknown> {
+    const { log, commit, applied } = this.raft.replication;
+    return {
+      self: this.self,
+      incarnation: this.incarnation,
+      role: this.raft.role,
+      term: this.raft.term,
+      leader: this.leader,
+      log: { snapshot: log.base.index, last: log.lastIndex, durable: this.raft.durable.stable, commit, applied },
+      blank: this.bootstrap.isBlank,
+      journalLost: this.bootstrap.isLost,
+      clusterId: this.bootstrap.clusterId,
+      member: this.member,
+      ended: this.ended,
+      leaseUntil: this.own.until,
+      leaseLeftMs: this.own.until === 0 ? 0 : this.own.until - this.now,
+      linksDown: this.presence.ownDown,
+      silentSafeInMs: this.raft.isLeader ? Math.max(0, this.leases.safeAt - this.now) : 0,
+      fencing: this.gate.dump(),
+      view: this.applied,
+    };
+  }
+
+  // --- The clock, before anything else -------------------------------------------------------------------------------------
+
+  /** Time never runs backwards in here. A lease that ended while nobody called is seen before anything acts on it. */
+  private enter(now: Millis): void {
+    if (now > this.now) this.now = now;
+    if (!this.own.isOver(this.now)) return;
+    const { startCount } = this.incarnation;
+    this.own.lapse(startCount);
+    const node = findNode(this.applied, this.self);
+    // Who leaves owns nothing any more: its lease simply runs out.
+    const leaves = node?.incarnation?.startCount === startCount && (node.state === 'leaving' || node.state === 'left');
+    if (!leaves) this.end('lease');
+  }
+
+  private end(reason: string): void {
+    if (this.ended) return;
+    this.ended = true;
+    this.own.until = 0;
+    this.presence.ownStartCount = 0;
+    this.member = false;
+    this.output.note('warn', 'incarnation-over', { reason, startCount: this.incarnation.startCount });
+    this.output.incarnationOver(reason);
+  }
+
+  // --- Messages ----------------------------------------------------------------------------------------------------------
+
+  private onTermMessage(from: NodeId, msg: Extract<ControlMessage, { term: number }>): void {
+    if (this.bootstrap.isBlank) {
+      // An empty journal has no say, and nothing it would acknowledge could be relied on.
+      if (msg.k === 'Heartbeat') this.blankLeader = from;
+      return;
+    }
+    if (!this.raft.step(this.now, from, msg)) return;
+    if (msg.k === 'Heartbeat') this.onHeartbeat(from, msg.sentAt);
+    else if (msg.k === 'HeartbeatAck') this.onHeartbeatAck(from, msg);
+    else if (msg.k === 'Lease') this.onLease(msg);
+  }
+
+  private onHeartbeat(from: NodeId, echo: Millis): void {
+    this.acks.acknowledged(this.now);
+    const ack: Ack = {
+      k: 'HeartbeatAck',
+      term: this.raft.term,
+      echo,
+      sentAt: this.now,
+      startCount: this.ended ? 0 : this.incarnation.startCount,
+      match: this.raft.replication.match,
+      down: this.presence.ownDown.slice(),
+    };
+    this.raft.durable.afterHard(() => this.output.send(from, ack));
+  }
+
+  private onHeartbeatAck(from: NodeId, msg: Ack): void {
+    this.presence.heard(this.now, from, msg.startCount, msg.down);
+    this.leases.acknowledged(this.now, from, msg.echo);
+    if (!this.raft.isReady) return;
+    this.renewOwn();
+    if (!this.mayLease(from, msg.startCount)) return;
+    const remainingMs = this.leases.grant(this.now, from, msg.startCount);
+    if (remainingMs > 0) {
+      const { term } = this.raft;
+      this.output.send(from, { k: 'Lease', term, echo: msg.sentAt, remainingMs, startCount: msg.startCount });
+    }
+  }
+
+  private onLease(msg: Extract<ControlMessage, { k: 'Lease' }>): void {
+    if (this.ended || msg.startCount !== this.incarnation.startCount || msg.echo > this.now) return;
+    this.own.extend(this.now, msg.echo + Math.min(msg.remainingMs, this.limits.leaseMs));
+  }
+
+  private onPropose(from: NodeId, value: unknown): void {
+    if (!this.raft.isLeader) return;
+    const command = parseCommand(value);
+    if (command === null || !mayPropose(from, command)) {
+      this.output.note('warn', 'proposal-refused', { from, command: String((value as { c?: unknown } | null)?.c).slice(0, 40) });
+      return;
+    }
+    if (command.c === 'join') this.considerJoin(from, command.inc);
+    else this.append(command);
+  }
+
+  private onRefuse(from: NodeId, code: number, text: string): void {
+    if (text === this.refusal.text && this.now - this.refusal.at < REFUSAL_NOTE_MS) return;
+    this.refusal = { text, at: this.now };
+    const name = errorCodeOf(code) ?? 'TSDLM_NOT_ALLOWED';
+    const waits = name === 'TSDLM_NOT_ALLOWED';
+    this.output.note(waits ? 'warn' : 'error', 'join-refused', { by: from, code: name, text });
+  }
+
+  // --- Becoming a member -------------------------------------------------------------------------------------------------
+
+  private askToJoin(): void {
+    if (!this.joining || this.ended) return;
+    const node = findNode(this.applied, this.self);
+    const shown = node?.incarnation?.startCount;
+    if (node === undefined || (shown === this.incarnation.startCount && node.state !== 'out')) return;
+    const command: Command = { c: 'join', node: this.self, inc: this.incarnation };
+    if (this.raft.isLeader) this.onPropose(this.self, command);
+    else if (this.leader !== 0) this.output.send(this.leader, { k: 'Propose', cmd: command });
+  }
+
+  private considerJoin(from: NodeId, inc: Incarnation): void {
+    if (!this.raft.isReady) return;
+    const old = findNode(this.ahead, from)?.incarnation?.startCount ?? 0;
+    const verdict = judgeJoin(this.now, from, inc, {
+      view: this.ahead,
+      presence: this.presence,
+      knownJournal: this.bootstrap.knownJournal(from),
+      overAt: this.overAt(from, old),
+    });
+    if (verdict.what === 'admit') {
+      this.append({ c: 'join', node: from, inc });
+    } else if (verdict.what === 'refuse') {
+      if (from === this.self) this.onRefuse(from, ERROR_CODES[verdict.code], verdict.text);
+      else this.output.send(from, { k: 'Refuse', code: ERROR_CODES[verdict.code], text: verdict.text.slice(0, 330) });
+    }
+  }
+
+  // --- Leading -------------------------------------------------------------------------------------------------------------
+
+  private becameLeader(now: Millis, safeAt: Millis): void {
+    this.leases.begin(now, safeAt);
+    this.presence.begin(now);
+    this.gate.reset();
+    this.ahead = this.applied;
+    const { log, applied } = this.raft.replication;
+    for (let index = applied + 1; index <= log.lastIndex; index++) this.ahead = withEntry(this.ahead, log.entry(index));
+    this.joinAt = now;
+  }
+
+  private steppedDown(now: Millis): void {
+    // A leader acknowledges its own heartbeats: its word on how old the last lease is begins here.
+    this.acks.acknowledged(now);
+    this.gate.reset();
+    this.output.note('info', 'stepped-down', { term: this.raft.term });
+  }
+
+  /** Appends unless the command would have no effect after all that is in the log already. */
+  private append(command: Command): void {
+    if (!this.raft.isLeader) return;
+    const { log, commit } = this.raft.replication;
+    const next = applyCommand(this.ahead, command);
+    if (next === this.ahead || log.lastIndex - commit >= PENDING_MAX) return;
+    this.ahead = next;
+    this.raft.append(this.now, command);
+  }
+
+  /** A lease only for who is a member now and stays one by all that is in the log. */
+  private mayLease(node: NodeId, startCount: number): boolean {
+    return isLiveAs(this.applied, node, startCount) && (this.ahead === this.applied || isLiveAs(this.ahead, node, startCount));
+  }
+
+  private renewOwn(): void {
+    const { startCount } = this.incarnation;
+    this.acks.acknowledged(this.now);
+    if (this.ended || !this.mayLease(this.self, startCount)) return;
+    const remaining = this.leases.grant(this.now, this.self, startCount);
+    if (remaining > 0) this.own.extend(this.now, this.now + remaining);
+  }
+
+  private overAt(node: NodeId, startCount: number): Millis {
+    // That our own earlier lease has ended we know from our own clock.
+    if (node === this.self && startCount !== 0 && this.own.lapsed === startCount) return Number.NEGATIVE_INFINITY;
+    return this.leases.overAt(node, startCount);
+  }
+
+  // --- Views ---------------------------------------------------------------------------------------------------------------
+
+  private apply(entry: LogEntry): View {
+    const command = parseCommand(entry.cmd);
+    if (command === null) {
+      this.output.note('error', 'unknown-command', { index: entry.index });
+      return this.applied;
+    }
+    const previous = this.applied;
+    const next = applyCommand(previous, command);
+    if (next !== previous) {
+      this.applied = next;
+      this.changed(next, previous, command);
+    }
+    if (this.raft.isLeader && entry.term === this.raft.term && command.c === 'noop') this.nameCluster();
+    if (this.raft.isLeader && entry.index === this.raft.replication.log.lastIndex) this.ahead = this.applied;
+    return this.applied;
+  }
+
+  /** The first leader of a new log says which cluster it is. */
+  private nameCluster(): void {
+    if (this.ahead.clusterId === '') this.append({ c: 'cluster', id: this.bootstrap.clusterId });
+  }
+
+  private restore(snapshot: Snapshot): void {
+    const previous = this.applied;
+    const next = withConfig(snapshot.view, this.nodes);
+    // Views in between are lost: what they said about locks this incarnation will never learn.
+    if (this.joined && next.epoch > previous.epoch) this.end('snapshot');
+    this.applied = next;
+    this.changed(next, previous, null);
+  }
+
+  private changed(next: View, previous: View, command: Command | null): void {
+    this.judgeMember();
+    this.output.viewChanged(next, previous, command);
+    this.judgeOwn();
+  }
+
+  private judgeMember(): void {
+    this.member = !this.ended && isLiveAs(this.applied, this.self, this.incarnation.startCount);
+    if (this.member) this.joined = true;
+  }
+
+  /** What the view says about this very incarnation: that it is over, perhaps. */
+  private judgeOwn(): void {
+    this.judgeMember();
+    const node = findNode(this.applied, this.self);
+    if (this.ended || node === undefined || node.incarnation === null) return;
+    const shown = node.incarnation.startCount;
+    const { startCount } = this.incarnation;
+    const fenced = shown === startCount && (node.state === 'fenced' || node.state === 'evicted');
+    const replaced = this.joined && shown > startCount;
+    const dropped = shown === startCount && node.state === 'left' && this.joining;
+    if (fenced || replaced || dropped) this.end('evicted');
+  }
+
+  private baseOf(snapshot: Snapshot | null): Snapshot {
+    if (snapshot === null) return { index: 0, term: 0, view: initialView(this.nodes, '') };
+    const view = parseView(snapshot.view);
+    if (view === null) {
+      throw new TsdlmError(
+        'TSDLM_JOURNAL_CORRUPT',
+        `the snapshot at log index ${snapshot.index} in the journal holds no view: restore the state directory from this machine's copy`,
+      );
+    }
+    return { index: snapshot.index, term: snapshot.term, view: withConfig(view, this.nodes) };
+  }
+}
+
+function withEntry(view: View, entry: LogEntry | undefined): View {
+  const command = parseCommand(entry?.cmd);
+  return command === null ? view : applyCommand(view, command);
+}
+
+function checkInit(init: MembershipInit): void {
+  const voters = init.nodes.filter((n) => n.voter).length;
+  if (!init.nodes.some((n) => n.id === init.self)) {
+    throw new TsdlmError('TSDLM_BAD_CONFIG', `this node's number ${init.self} is not among the configured nodes: add it`);
+  }
+  if (voters < 1 || voters > VOTERS_MAX) {
+    throw new TsdlmError('TSDLM_BAD_CONFIG', `${voters} nodes have a vote: there must be 1 to ${VOTERS_MAX}`);
+  }
+  if (new Set(init.nodes.map((n) => n.id)).size !== init.nodes.length) {
+    throw new TsdlmError('TSDLM_BAD_CONFIG', 'two configured nodes have the same number: numbers must differ');
+  }
+  let index = init.persisted.snapshot?.index ?? 0;
+  for (const entry of init.persisted.entries) {
+    if (entry.index !== ++index) {
+      throw new TsdlmError('TSDLM_JOURNAL_CORRUPT', `log entry ${entry.index} in the journal stands where ${index} should be`);
+    }
+  }
+}

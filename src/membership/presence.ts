@@ -1,0 +1,106 @@
+/**
+ * What the leader hears of the nodes: when, as which incarnation, and which links they miss.
+ *
+ * The problem: "silent" and "cut off from that one" are judged in several places (the gate, admissions) and must mean the same.
+ * Silence is counted from when this leader began at the earliest: what its predecessor heard it does not know.
+ */
+import type { Incarnation, Millis, NodeId, StartCount } from '../protocol/ids.js';
+import type { TimeLimits } from './time-limits.js';
+import type { NodeView, View } from './types.js';
+import { isLive } from './view.js';
+
+interface Heard {
+  startCount: StartCount;
+  at: Millis;
+  down: readonly NodeId[];
+}
+
+export interface Talking {
+  node: NodeId;
+  down: readonly NodeId[];
+}
+
+/** A newer incarnation asks to be admitted. */
+interface Asking {
+  inc: Incarnation;
+  at: Millis;
+}
+
+export class Presence {
+  private readonly self: NodeId;
+  private readonly limits: TimeLimits;
+  private since: Millis = 0;
+  private readonly last = new Map<NodeId, Heard>();
+  private readonly asks = new Map<NodeId, Asking>();
+  /** Peers of ours without a link, sorted: kept always, also while not leading. */
+  ownDown: readonly NodeId[];
+  /** The incarnation of ours that lives, 0 while none does. */
+  ownStartCount: StartCount = 0;
+
+  constructor(self: NodeId, peers: readonly NodeId[], limits: TimeLimits) {
+    this.self = self;
+    this.limits = limits;
+    this.ownDown = peers.slice();
+  }
+
+  /** Our own link to a peer is usable / not usable. */
+  setLink(peer: NodeId, up: boolean): void {
+    const others = this.ownDown.filter((p) => p !== peer);
+    this.ownDown = up ? others : [...others, peer].sort((a, b) => a - b);
+  }
+
+  begin(now: Millis): void {
+    this.since = now;
+    this.last.clear();
+    this.asks.clear();
+  }
+
+  /** An acknowledgement arrived. One of an older incarnation than heard before is late and says nothing. */
+  heard(now: Millis, from: NodeId, startCount: StartCount, down: readonly NodeId[]): void {
+    if (startCount === 0 || startCount < (this.last.get(from)?.startCount ?? 0)) return;
+    this.last.set(from, { startCount, at: now, down });
+  }
+
+  asked(now: Millis, from: NodeId, inc: Incarnation): void {
+    this.asks.set(from, { inc, at: now });
+  }
+
+  /** How long the member that the view shows has been silent. */
+  silentMs(now: Millis, node: NodeView): Millis {
+    const startCount = node.incarnation?.startCount ?? 0;
+    if (node.id === this.self) return startCount === this.ownStartCount ? 0 : now - this.since;
+    const heard = this.last.get(node.id);
+    return now - (heard?.startCount === startCount ? Math.max(heard.at, this.since) : this.since);
+  }
+
+  isSilent(now: Millis, node: NodeView): boolean {
+    return this.silentMs(now, node) > this.limits.suspectMs;
+  }
+
+  /** A later incarnation from the same machine, heard lately, wants this member's place: the old one is not being ended for it. */
+  isBeingReplaced(now: Millis, node: NodeView): boolean {
+    const asking = this.asks.get(node.id);
+    const old = node.incarnation;
+    if (asking === undefined || old === null || now - asking.at > this.limits.suspectMs) return false;
+    return asking.inc.startCount > old.startCount && asking.inc.machineId === old.machineId;
+  }
+
+  /** Links that incarnation `startCount` of the node misses, or null when it was not heard lately. */
+  downOf(now: Millis, node: NodeId, startCount: StartCount): readonly NodeId[] | null {
+    if (node === this.self) return this.ownDown;
+    const heard = this.last.get(node);
+    if (heard === undefined || heard.startCount !== startCount || now - heard.at > this.limits.suspectMs) return null;
+    return heard.down;
+  }
+
+  /** Members that talk to us, with the links each misses; sorted by node. */
+  talking(now: Millis, view: View): Talking[] {
+    const found: Talking[] = [];
+    for (const node of view.nodes) {
+      if (!isLive(node) || this.isSilent(now, node)) continue;
+      const down = this.downOf(now, node.id, node.incarnation?.startCount ?? 0);
+      if (down !== null) found.push({ node: node.id, down });
+    }
+    return found;
+  }
+}

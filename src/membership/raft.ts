@@ -1,0 +1,365 @@
+/**
+ * Raft roles: who leads, in which term, and who says so.
+ *
+ * The problem: the log needs one writer at a time, although nodes are cut off, paused, restarted and come back with opinions.
+ * The idea is Raft with pre-vote (a node that was cut off does not disturb), check-quorum (a leader that has not heard from a
+ * majority for an election time-out stops leading) and the refusal to vote while a leader is heard.
+ * The term of a message is judged once, at the top of `step`; roles change only in the becomeX functions; a vote leaves only
+ * after it is on disk. Heartbeats carry the lease protocol of lease.ts; moving entries is raft-replication.ts.
+ */
+import type { Millis, NodeId } from '../protocol/ids.js';
+import { NODE_NONE } from '../protocol/ids.js';
+import type { ControlMessage } from '../protocol/peer-messages.js';
+import { Durable } from './durable.js';
+import { RaftLog } from './log.js';
+import { Replication, type ReplicationHost } from './raft-replication.js';
+import { Random } from './random.js';
+import type { TimeLimits } from './time-limits.js';
+import type { Command, PersistBatch, PersistedState, Snapshot } from './types.js';
+
+type Vote = Extract<ControlMessage, { k: 'RaftVote' }>;
+type VoteReply = Extract<ControlMessage, { k: 'RaftVoteReply' }>;
+
+export interface RaftHost extends ReplicationHost {
+  persist(batch: PersistBatch): void;
+  /** This node may vote and campaign: it is a voter whose journal is in use (bootstrap.ts). */
+  mayVote(): boolean;
+  /** How long ago this node last acknowledged a leader's heartbeat (rule 24). */
+  ackAgeMs(now: Millis): Millis;
+  /** Leading from now on. `safeAt`: until then a lease of an earlier leader may run somewhere (rule 24). */
+  becameLeader(now: Millis, safeAt: Millis): void;
+  steppedDown(now: Millis): void;
+}
+
+export interface RaftOptions {
+  self: NodeId;
+  /** Sorted; with this node if it is one. */
+  voters: readonly NodeId[];
+  /** All other nodes, sorted. */
+  peers: readonly NodeId[];
+  limits: TimeLimits;
+  persisted: Pick<PersistedState, 'term' | 'vote' | 'entries'>;
+  base: Snapshot;
+  seed: number;
+  now: Millis;
+  logKeep: number;
+}
+
+export type Role = 'follower' | 'precandidate' | 'candidate' | 'leader';
+
+export class Raft {
+  term: number;
+  role: Role = 'follower';
+  leader: NodeId = NODE_NONE;
+  readonly durable: Durable;
+  readonly replication: Replication;
+  private vote: NodeId;
+  private readonly self: NodeId;
+  private readonly voters: readonly NodeId[];
+  private readonly peers: readonly NodeId[];
+  private readonly limits: TimeLimits;
+  private readonly host: RaftHost;
+  private readonly random: Random;
+  private electionAt: Millis;
+  /** Time of the call under way, for what runs when the disk has answered. */
+  private now: Millis;
+  /** When the leader was heard last. */
+  private leaderHeardAt: Millis = Number.NEGATIVE_INFINITY;
+  /** Who granted the (pre-)vote under way, and until when earlier leases may run by their word. */
+  private readonly granted = new Map<NodeId, Millis>();
+  /** Leader: when each voter was heard last, and when the last heartbeat left. */
+  private readonly heard = new Map<NodeId, Millis>();
+  private beatAt: Millis = 0;
+  /** Index of the first entry of our own term as leader; once it is applied the leader knows all that was committed. */
+  private firstOwn = 0;
+
+  constructor(options: RaftOptions, host: RaftHost) {
+    this.self = options.self;
+    this.voters = options.voters;
+    this.peers = options.peers;
+    this.limits = options.limits;
+    this.host = host;
+    this.term = options.persisted.term;
+    this.vote = options.persisted.vote;
+    this.random = new Random(options.seed);
+    const log = new RaftLog(options.base, options.persisted.entries);
+    this.durable = new Durable(log.lastIndex, (batch) => host.persist(batch));
+    const { self, voters, peers, logKeep } = options;
+    this.replication = new Replication(
+      { self, voters, peers, logKeep, resendMs: 2 * this.limits.heartbeatMs },
+      log,
+      this.durable,
+      host,
+    );
+    this.electionAt = 0;
+    this.now = options.now;
+    this.resetElection(options.now);
+  }
+
+  get isLeader(): boolean {
+    return this.role === 'leader';
+  }
+
+  /** A leader that has applied an entry of its own term: it knows everything that was ever committed. */
+  get isReady(): boolean {
+    return this.role === 'leader' && this.replication.applied >= this.firstOwn;
+  }
+
+  tick(now: Millis): void {
+    this.now = now;
+    if (this.role === 'leader') {
+      if (!this.hearsQuorum(now)) {
+        this.host.note('warn', 'quorum-lost', { term: this.term });
+        this.becomeFollower(now, this.term, NODE_NONE);
+      } else if (now - this.beatAt >= this.limits.heartbeatMs) {
+        this.beat(now);
+      }
+    } else if (now >= this.electionAt && this.host.mayVote()) {
+      this.becomePrecandidate(now);
+    }
+  }
+
+  /**
+   * Takes any message that carries a term. True: the message is of our term and from whom it may come; what is not Raft's
+   * own (Heartbeat, HeartbeatAck, Lease) is then the caller's to handle.
+   */
+  step(now: Millis, from: NodeId, msg: Extract<ControlMessage, { term: number }>): boolean {
+    this.now = now;
+    if (!this.judgeTerm(now, from, msg)) return false;
+    if (this.role === 'leader') this.heard.set(from, now);
+    switch (msg.k) {
+      case 'RaftVote':
+        this.onVote(now, from, msg);
+        break;
+      case 'RaftVoteReply':
+        this.onVoteReply(now, from, msg);
+        break;
+      case 'RaftAppend':
+        if (!this.heardLeader(now, from)) return false;
+        this.replication.onAppend(this.term, from, msg);
+        this.replication.applyCommitted(false);
+        break;
+      case 'RaftSnapshot':
+        if (!this.heardLeader(now, from)) return false;
+        this.replication.onSnapshot(this.term, from, msg);
+        this.replication.applyCommitted(false);
+        break;
+      case 'Heartbeat':
+        if (!this.heardLeader(now, from)) return false;
+        this.replication.commitUpTo(msg.commit);
+        this.replication.applyCommitted(false);
+        break;
+      case 'RaftAppendReply':
+        if (this.role !== 'leader') return false;
+        this.replication.onReply(now, this.term, from, msg);
+        this.advance(now);
+        break;
+      case 'HeartbeatAck':
+        if (this.role !== 'leader') return false;
+        this.replication.onMatch(now, this.term, from, msg.match);
+        this.advance(now);
+        break;
+      case 'Lease':
+        return from === this.leader;
+    }
+    return true;
+  }
+
+  /** Something became durable. */
+  persisted(now: Millis, ticket: number): void {
+    this.now = now;
+    this.durable.persisted(ticket);
+    this.advance(now);
+    this.replication.applyCommitted(this.isLeader);
+  }
+
+  /** Leader: appends and sends. */
+  append(now: Millis, command: Command): void {
+    this.replication.append(this.term, command);
+    this.replication.sendAll(now, this.term);
+  }
+
+  /** Leader: leaves the lead to others and does not run against them for `ms`. */
+  yieldLead(now: Millis, ms: Millis): void {
+    this.becomeFollower(now, this.term, NODE_NONE);
+    this.electionAt = now + ms;
+  }
+
+  // --- The term, once --------------------------------------------------------------------------------------------------
+
+  private judgeTerm(now: Millis, from: NodeId, msg: Extract<ControlMessage, { term: number }>): boolean {
+    const fromVoter = this.voters.includes(from);
+    const leads = msg.k === 'RaftAppend' || msg.k === 'RaftSnapshot' || msg.k === 'Heartbeat';
+    if (!fromVoter && (leads || msg.k === 'RaftVote' || msg.k === 'RaftVoteReply')) return false;
+    if (msg.term > this.term) {
+      if (msg.k === 'RaftVote') {
+        if (this.hasLiveLeader(now)) return false;
+        if (msg.pre) return true;
+      }
+      if (msg.k === 'RaftVoteReply' && msg.pre && msg.granted) return true;
+      this.becomeFollower(now, msg.term, leads ? from : NODE_NONE);
+      return true;
+    }
+    if (msg.term === this.term) return true;
+    // An old leader, or a candidate that was away, learns of the newer term and gives up.
+    if (leads) this.durable.afterHard(() => this.sendTerm(from));
+    else if (msg.k === 'RaftVote' && msg.pre) {
+      this.host.send(from, { k: 'RaftVoteReply', term: this.term, pre: true, granted: false, ackAgeMs: 0 });
+    }
+    return false;
+  }
+
+  private sendTerm(to: NodeId): void {
+    this.host.send(to, { k: 'RaftAppendReply', term: this.term, success: false, match: 0 });
+  }
+
+  private hasLiveLeader(now: Millis): boolean {
+    if (this.role === 'leader') return true;
+    return this.leader !== NODE_NONE && now - this.leaderHeardAt < this.limits.electionMs;
+  }
+
+  /** A message of our term from its leader. False when we lead that term ourselves: then the sender is no leader of ours. */
+  private heardLeader(now: Millis, from: NodeId): boolean {
+    if (this.role === 'leader') {
+      this.host.note('error', 'two-leaders', { term: this.term, other: from });
+      return false;
+    }
+    if (this.role !== 'follower' || this.leader !== from) this.becomeFollower(now, this.term, from);
+    this.leaderHeardAt = now;
+    this.resetElection(now);
+    return true;
+  }
+
+  // --- Elections ---------------------------------------------------------------------------------------------------------
+
+  private onVote(now: Millis, from: NodeId, msg: Vote): void {
+    if (!this.host.mayVote()) return;
+    const free =
+      this.vote === from || (this.vote === NODE_NONE && this.leader === NODE_NONE) || (msg.pre && msg.term > this.term);
+    const granted = free && !(msg.pre && this.hasLiveLeader(now)) && this.replication.log.isUpToDate(msg.lastIndex, msg.lastTerm);
+    if (msg.pre) {
+      const term = granted ? msg.term : this.term;
+      this.host.send(from, { k: 'RaftVoteReply', term, pre: true, granted, ackAgeMs: 0 });
+      return;
+    }
+    if (granted && this.vote !== from) {
+      this.vote = from;
+      this.durable.hard(this.term, from);
+    }
+    if (granted) this.resetElection(now);
+    // The age is taken now, not when the disk has answered: an acknowledgement in between there is none, we have left that term.
+    const reply: VoteReply = { k: 'RaftVoteReply', term: this.term, pre: false, granted, ackAgeMs: this.host.ackAgeMs(now) };
+    this.durable.afterHard(() => this.host.send(from, reply));
+  }
+
+  private onVoteReply(now: Millis, from: NodeId, msg: VoteReply): void {
+    if (!msg.granted) return;
+    const { leaseMs, marginMs } = this.limits;
+    if (this.role === 'precandidate' && msg.pre && msg.term === this.term + 1) {
+      this.granted.set(from, 0);
+      if (this.hasMajority()) this.becomeCandidate(now);
+    } else if (this.role === 'candidate' && !msg.pre && msg.term === this.term) {
+      this.granted.set(from, now - Math.max(0, msg.ackAgeMs) + leaseMs + marginMs);
+      if (this.hasMajority()) this.becomeLeader(now);
+    }
+  }
+
+  private hasMajority(): boolean {
+    return this.granted.size > this.voters.length >> 1;
+  }
+
+  private hearsQuorum(now: Millis): boolean {
+    let count = 1;
+    for (const voter of this.voters) {
+      if (voter !== this.self && now - (this.heard.get(voter) ?? Number.NEGATIVE_INFINITY) <= this.limits.electionMs) count++;
+    }
+    return count > this.voters.length >> 1;
+  }
+
+  private resetElection(now: Millis): void {
+    this.electionAt = now + this.limits.electionMs * (1 + this.random.next());
+  }
+
+  // --- Roles -------------------------------------------------------------------------------------------------------------
+
+  private becomeFollower(now: Millis, term: number, leader: NodeId): void {
+    const led = this.role === 'leader';
+    if (term > this.term) {
+      this.term = term;
+      this.vote = NODE_NONE;
+      this.durable.hard(term, NODE_NONE);
+    }
+    this.role = 'follower';
+    this.leader = leader;
+    this.granted.clear();
+    this.replication.follow();
+    this.resetElection(now);
+    if (led) this.host.steppedDown(now);
+  }
+
+  private becomePrecandidate(now: Millis): void {
+    this.role = 'precandidate';
+    this.leader = NODE_NONE;
+    this.resetElection(now);
+    this.granted.clear();
+    this.granted.set(this.self, 0);
+    if (this.hasMajority()) this.becomeCandidate(now);
+    else this.askVotes(this.term + 1, true);
+  }
+
+  private becomeCandidate(now: Millis): void {
+    this.role = 'candidate';
+    this.term++;
+    this.vote = this.self;
+    this.leader = NODE_NONE;
+    this.resetElection(now);
+    this.granted.clear();
+    this.durable.hard(this.term, this.self);
+    const term = this.term;
+    const { leaseMs, marginMs } = this.limits;
+    // Our own vote is a vote like any other: it counts, and others are asked, once it cannot be forgotten.
+    const safeAt = now - this.host.ackAgeMs(now) + leaseMs + marginMs;
+    this.durable.after(() => {
+      if (this.role !== 'candidate' || this.term !== term) return;
+      this.granted.set(this.self, safeAt);
+      if (this.hasMajority()) this.becomeLeader(this.now);
+      else this.askVotes(term, false);
+    });
+  }
+
+  private becomeLeader(now: Millis): void {
+    this.role = 'leader';
+    this.leader = this.self;
+    let safeAt = Number.NEGATIVE_INFINITY;
+    for (const at of this.granted.values()) safeAt = Math.max(safeAt, at);
+    this.granted.clear();
+    for (const voter of this.voters) this.heard.set(voter, now);
+    this.replication.follow();
+    this.replication.lead();
+    this.host.note('info', 'leader', { term: this.term, lastIndex: this.replication.log.lastIndex });
+    this.firstOwn = this.replication.append(this.term, { c: 'noop' }).index;
+    this.host.becameLeader(now, safeAt);
+    this.replication.sendAll(now, this.term);
+    this.beat(now);
+  }
+
+  // --- The leader's work -------------------------------------------------------------------------------------------------
+
+  private askVotes(term: number, pre: boolean): void {
+    const { lastIndex, lastTerm } = this.replication.log;
+    for (const voter of this.voters) {
+      if (voter !== this.self) this.host.send(voter, { k: 'RaftVote', term, pre, lastIndex, lastTerm });
+    }
+  }
+
+  private beat(now: Millis): void {
+    this.beatAt = now;
+    for (const peer of this.peers) {
+      this.host.send(peer, { k: 'Heartbeat', term: this.term, commit: this.replication.commitFor(peer), sentAt: now });
+    }
+  }
+
+  private advance(now: Millis): void {
+    if (this.role === 'leader' && this.replication.advance(now, this.term)) this.replication.applyCommitted(true);
+  }
+}

@@ -1,0 +1,49 @@
+/**
+ * The shape of a view that came from outside: a leader's snapshot or the journal.
+ *
+ * The problem: a snapshot replaces the whole state in one step, so a malformed one would break every later step. It is checked
+ * as a whole before it is used; that its content is right is the word of the leader, whom the transport has authenticated.
+ */
+import { NODE_MAX } from '../protocol/ids.js';
+import { DOMAINS_MAX } from '../protocol/limits.js';
+import { bool, domain, type Field, list, node, nullable, record, text, u32, u53 } from '../protocol/schema.js';
+import { incarnationField, methodsField } from './commands.js';
+import type { NodeState, View } from './types.js';
+
+const STATES: readonly NodeState[] = ['out', 'in', 'suspect', 'fencing', 'fenced', 'evicted', 'leaving', 'left'];
+const state: Field<NodeState> = {
+  kind: 'state',
+  is: (v: unknown): v is NodeState => STATES.includes(v as NodeState),
+};
+
+const members = list(record('member', { node, startCount: u53, continues: u53 }), NODE_MAX);
+
+const viewField = record('view', {
+  epoch: u32,
+  clusterId: text(64),
+  nodes: list(
+    record('node', {
+      id: node,
+      name: text(255),
+      voter: bool,
+      fence: list(list(text(64), 16), 16),
+      state,
+      incarnation: nullable(incarnationField),
+      nodeOwned: bool,
+      fencedBy: methodsField,
+      since: u32,
+    }),
+    NODE_MAX,
+  ),
+  domains: list(record('domain', { dom: u32, name: domain, epoch: u32, members, leaving: members }), DOMAINS_MAX),
+  nextDom: u32,
+});
+
+/** The value as a view, or null when it is none. Never throws. */
+export function parseView(value: unknown): View | null {
+  if (!viewField.is(value)) return null;
+  const view: View = value;
+  const nodesSorted = view.nodes.every((n, i) => n.id > (view.nodes[i - 1]?.id ?? 0));
+  const domainsSorted = view.domains.every((d, i) => d.dom > (view.domains[i - 1]?.dom ?? 0) && d.dom < view.nextDom);
+  return nodesSorted && domainsSorted ? view : null;
+}

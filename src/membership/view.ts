@@ -1,0 +1,254 @@
+/**
+ * What a command does to a view: the state machine behind the log.
+ *
+ * The problem: every node applies the same commands, some of them twice (a proposal is repeated until it shows), and must come
+ * to the same view. So this is one pure function without any knowledge of who runs it; each command names the incarnation it
+ * is about and has no effect when that is not, or not any more, the case: then the very same object comes back.
+ * Whatever lets locks be dropped or masters change makes a new epoch here, in the same step (rule 17).
+ * When a command may be proposed is decided elsewhere: joins.ts, gate.ts.
+ */
+import { EPOCH_MAX, type Epoch, type Incarnation, type NodeId, type StartCount } from '../protocol/ids.js';
+import { DOMAINS_MAX } from '../protocol/limits.js';
+import type { Command, DomainView, Member, NodeConfig, NodeState, NodeView, View } from './types.js';
+
+/** Domain that every node is in from its join on. */
+export const DEFAULT_DOM = 1;
+export const DEFAULT_DOMAIN = 'default';
+
+/** The view before the first entry of the log. `clusterId` is '' for a log that names its cluster itself. */
+export function initialView(nodes: readonly NodeConfig[], clusterId: string): View {
+  return { epoch: 0, clusterId, nodes: nodes.map(blankNode).sort((a, b) => a.id - b.id), domains: [], nextDom: DEFAULT_DOM };
+}
+
+/** The view with names, votes and fence levels of the present configuration; nodes that are new in it are added as `out`. */
+export function withConfig(view: View, nodes: readonly NodeConfig[]): View {
+  const known = new Set(view.nodes.map((n) => n.id));
+  const config = new Map(nodes.map((n) => [n.id, n]));
+  const kept = view.nodes.map((n) => {
+    const c = config.get(n.id);
+    return c === undefined ? n : { ...n, name: c.name, voter: c.voter, fence: c.fence };
+  });
+  const added = nodes.filter((n) => !known.has(n.id)).map(blankNode);
+  return { ...view, nodes: [...kept, ...added].sort((a, b) => a.id - b.id) };
+}
+
+/** The record of a node, or undefined. */
+export function findNode(view: View, id: NodeId): NodeView | undefined {
+  return view.nodes.find((n) => n.id === id);
+}
+
+/** True when the node is a member that may own locks: in or suspect. */
+export function isLive(node: NodeView): boolean {
+  return node.state === 'in' || node.state === 'suspect';
+}
+
+/** True when exactly this incarnation is a member in state in or suspect. */
+export function isLiveAs(view: View, id: NodeId, startCount: StartCount): boolean {
+  const node = findNode(view, id);
+  return node !== undefined && isLive(node) && node.incarnation?.startCount === startCount;
+}
+
+/** Applies one command; the same object comes back when it has no effect. */
+export function applyCommand(view: View, command: Command): View {
+  switch (command.c) {
+    case 'noop':
+      return view;
+    case 'cluster':
+      return view.clusterId === '' && command.id !== '' ? { ...view, clusterId: command.id } : view;
+    case 'join':
+      return applyJoin(view, command.node, command.inc);
+    case 'suspect':
+      return change(view, command, ['in'], { state: 'suspect' });
+    case 'alive':
+      return change(view, command, ['suspect'], { state: 'in' });
+    case 'fencing':
+      return change(view, command, ['in', 'suspect'], { state: 'fencing' });
+    case 'evicted':
+      return change(view, command, ['fenced'], { state: 'evicted', nodeOwned: false });
+    case 'nodeOwned': {
+      const node = current(view, command, ['in', 'suspect']);
+      return node === undefined || node.nodeOwned === command.on
+        ? view
+        : change(view, command, ['in', 'suspect'], { nodeOwned: command.on });
+    }
+    case 'fenced':
+      return depart(view, command, ['fencing'], { state: 'fenced', fencedBy: command.method });
+    case 'nodeLeft':
+      return depart(view, command, ['leaving'], { state: 'left', nodeOwned: false });
+    case 'nodeLeave':
+      return applyNodeLeave(view, command);
+    case 'domainJoin':
+      return applyDomainJoin(view, command, command.name);
+    case 'domainLeave':
+    case 'domainLeft':
+      return applyDomainLeave(view, command, command.dom, command.c === 'domainLeave');
+    case 'bump': {
+      const domain = view.domains.find((d) => d.dom === command.dom);
+      if (domain === undefined || domain.epoch !== command.epoch || isLastEpoch(view)) return view;
+      const epoch = view.epoch + 1;
+      return { ...view, epoch, domains: view.domains.map((d) => (d === domain ? { ...d, epoch } : d)) };
+    }
+    case 'epoch':
+      return command.epoch !== view.epoch || isLastEpoch(view) ? view : { ...view, epoch: view.epoch + 1 };
+  }
+}
+
+interface About {
+  node: NodeId;
+  startCount: StartCount;
+}
+
+function blankNode(config: NodeConfig): NodeView {
+  return {
+    id: config.id,
+    name: config.name,
+    voter: config.voter,
+    fence: config.fence,
+    state: 'out',
+    incarnation: null,
+    nodeOwned: false,
+    fencedBy: '',
+    since: 0,
+  };
+}
+
+/** 24 bits of epoch never carry: at the end nothing may change any more that needs a new one. */
+function isLastEpoch(view: View): boolean {
+  return view.epoch >= EPOCH_MAX;
+}
+
+function current(view: View, about: About, states: readonly NodeState[]): NodeView | undefined {
+  const node = findNode(view, about.node);
+  return node !== undefined && states.includes(node.state) && node.incarnation?.startCount === about.startCount
+    ? node
+    : undefined;
+}
+
+function replaceNode(view: View, node: NodeView): NodeView[] {
+  return view.nodes.map((n) => (n.id === node.id ? node : n));
+}
+
+/** A change of one record that leaves the epoch alone. */
+function change(view: View, about: About, states: readonly NodeState[], fields: Partial<NodeView>): View {
+  const node = current(view, about, states);
+  return node === undefined ? view : { ...view, nodes: replaceNode(view, { ...node, ...fields, since: view.epoch }) };
+}
+
+/** The node's incarnation is over: a new epoch, and it is in no domain any more. */
+function depart(view: View, about: About, states: readonly NodeState[], fields: Partial<NodeView>): View {
+  const node = current(view, about, states);
+  if (node === undefined || isLastEpoch(view)) return view;
+  const epoch = view.epoch + 1;
+  const domains = changeDomains(view.domains, epoch, (d) =>
+    withMembers(d, without(d.members, node.id), without(d.leaving, node.id)),
+  );
+  return { ...view, epoch, nodes: replaceNode(view, { ...node, ...fields, since: epoch }), domains };
+}
+
+function applyJoin(view: View, id: NodeId, inc: Incarnation): View {
+  const node = findNode(view, id);
+  if (node === undefined || isLastEpoch(view)) return view;
+  const old = node.incarnation;
+  if (node.state === 'fencing' || node.state === 'fenced' || node.state === 'leaving') return view;
+  if (old !== null && (inc.startCount <= old.startCount || inc.journalId !== old.journalId)) return view;
+  const continues =
+    old !== null && isLive(node) && old.bootId === inc.bootId && old.machineId === inc.machineId ? old.startCount : 0;
+  const epoch = view.epoch + 1;
+  const member: Member = { node: id, startCount: inc.startCount, continues };
+  const known = view.domains.some((d) => d.dom === DEFAULT_DOM);
+  const all = known
+    ? view.domains
+    : [{ dom: DEFAULT_DOM, name: DEFAULT_DOMAIN, epoch, members: [], leaving: [] }, ...view.domains];
+  const domains = changeDomains(all, epoch, (d) => {
+    const stays = d.dom === DEFAULT_DOM || (continues !== 0 && d.members.some((m) => m.node === id));
+    const members = without(d.members, id);
+    return withMembers(d, stays ? insert(members, member) : members, without(d.leaving, id));
+  });
+  return {
+    ...view,
+    epoch,
+    domains,
+    nextDom: Math.max(view.nextDom, DEFAULT_DOM + 1),
+    nodes: replaceNode(view, {
+      ...node,
+      state: 'in',
+      incarnation: inc,
+      nodeOwned: continues !== 0 && node.nodeOwned,
+      since: epoch,
+    }),
+  };
+}
+
+function applyNodeLeave(view: View, about: About): View {
+  const node = current(view, about, ['in', 'suspect']);
+  if (node === undefined || isLastEpoch(view)) return view;
+  const epoch = view.epoch + 1;
+  const domains = changeDomains(view.domains, epoch, (d) => {
+    const member = d.members.find((m) => m.node === node.id);
+    return member === undefined ? d : withMembers(d, without(d.members, node.id), insert(d.leaving, member));
+  });
+  return { ...view, epoch, domains, nodes: replaceNode(view, { ...node, state: 'leaving', since: epoch }) };
+}
+
+function applyDomainJoin(view: View, about: About, name: string): View {
+  if (current(view, about, ['in', 'suspect']) === undefined || isLastEpoch(view)) return view;
+  const epoch = view.epoch + 1;
+  const member: Member = { node: about.node, startCount: about.startCount, continues: 0 };
+  const domain = view.domains.find((d) => d.name === name);
+  if (domain === undefined) {
+    const room = makeRoom(view.domains);
+    if (room === null) return view;
+    const added: DomainView = { dom: view.nextDom, name, epoch, members: [member], leaving: [] };
+    return { ...view, epoch, nextDom: view.nextDom + 1, domains: [...room, added] };
+  }
+  if (domain.members.some((m) => m.node === about.node) || domain.leaving.some((m) => m.node === about.node)) return view;
+  const domains = changeDomains(view.domains, epoch, (d) =>
+    d === domain ? withMembers(d, insert(d.members, member), d.leaving) : d,
+  );
+  return { ...view, epoch, domains };
+}
+
+/** First step (`begins`): from members to leaving; second step: out. Nobody leaves the default domain but by leaving the cluster. */
+function applyDomainLeave(view: View, about: About, dom: number, begins: boolean): View {
+  const domain = view.domains.find((d) => d.dom === dom);
+  if (domain === undefined || isLastEpoch(view) || (dom === DEFAULT_DOM && begins)) return view;
+  const member = (begins ? domain.members : domain.leaving).find((m) => m.node === about.node);
+  const node = findNode(view, about.node);
+  if (member === undefined || member.startCount !== about.startCount || node === undefined || !isLive(node)) return view;
+  const epoch = view.epoch + 1;
+  const domains = changeDomains(view.domains, epoch, (d) => {
+    if (d !== domain) return d;
+    const leaving = without(d.leaving, about.node);
+    return withMembers(d, without(d.members, about.node), begins ? insert(leaving, member) : leaving);
+  });
+  return { ...view, epoch, domains };
+}
+
+/** Room for one more domain: when all numbers allowed at one time are taken, the one that stood empty longest goes. */
+function makeRoom(domains: readonly DomainView[]): readonly DomainView[] | null {
+  if (domains.length < DOMAINS_MAX) return domains;
+  const empty = domains.filter((d) => d.dom !== DEFAULT_DOM && d.members.length === 0 && d.leaving.length === 0);
+  if (empty.length === 0) return null;
+  const oldest = empty.reduce((a, b) => (b.epoch < a.epoch ? b : a));
+  return domains.filter((d) => d !== oldest);
+}
+
+function without(members: Member[], id: NodeId): Member[] {
+  return members.some((m) => m.node === id) ? members.filter((m) => m.node !== id) : members;
+}
+
+function insert(members: readonly Member[], member: Member): Member[] {
+  return [...members, member].sort((a, b) => a.node - b.node);
+}
+
+function withMembers(domain: DomainView, members: Member[], leaving: Member[]): DomainView {
+  return members === domain.members && leaving === domain.leaving ? domain : { ...domain, members, leaving };
+}
+
+/** Every domain that `fn` changed carries the new epoch. */
+function changeDomains(domains: readonly DomainView[], epoch: Epoch, fn: (domain: DomainView) => DomainView): DomainView[] {
+  return domains.map((d) => {
+    const next = fn(d);
+    return next === d ? d : { ...next, epoch };
+  });
+}
