@@ -63,7 +63,7 @@ export function dispatch(s: EngineState, domain: Domain, from: NodeId, msg: Lock
       else onDeref(s, domain, from, msg.name);
       return;
     case 'DerefDone': {
-      const res = onDerefDone(s, domain, from, msg.name);
+      const res = onDerefDone(domain, from, msg.name);
       if (res) needMaster(s, res);
       return;
     }
@@ -128,7 +128,7 @@ function onLockRequest(s: EngineState, domain: Domain, from: NodeId, msg: Of<'Lo
     s.send(domain, from, { k: 'Deny', id: msg.id, code: ERROR_CODES.TSDLM_NOT_HELD });
     return;
   }
-  (res.refs ??= new Set()).add(from);
+  res.addRef(from);
   if (res.isIdle) untouchIdle(res);
   const lock = new Lock(msg.id, from, res, msg.mode, msg.flags & 0x7e, msg.who, msg.why);
   lock.se = msg.se;

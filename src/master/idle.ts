@@ -75,7 +75,7 @@ export function onDeref(s: EngineState, domain: Domain, from: NodeId, name: stri
 }
 
 /** At the holder's node: forget the record; who came meanwhile asks anew (returns the resource in that case). */
-export function onDerefDone(s: EngineState, domain: Domain, from: NodeId, name: string): LockRes | null {
+export function onDerefDone(domain: Domain, from: NodeId, name: string): LockRes | null {
   const res = domain.resources.get(name);
   if (res?.state !== RES_DROPPING || res.owner !== from) return null;
   res.owner = 0;

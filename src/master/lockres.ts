@@ -101,6 +101,12 @@ export class LockRes {
     else if (mode === EX) this.grantedEx += delta;
   }
 
+  /** `node` remembers us as the master from now on. */
+  addRef(node: NodeId): void {
+    if (this.refs) this.refs.add(node);
+    else this.refs = new Set([node]);
+  }
+
   get hasQueues(): boolean {
     return this.granted.length + this.converting.length + this.blocked.length > 0;
   }

@@ -89,7 +89,7 @@ export function onMasterRequest(s: EngineState, domain: Domain, from: NodeId, na
   const reply = (answer: number, owner = 0, gen = 0): void =>
     s.send(domain, from, { k: 'MasterReply', name, answer, owner, gen });
   if (res && res.owner === s.self) {
-    (res.refs ??= new Set()).add(from);
+    res.addRef(from);
     if (res.isIdle) untouchIdle(res);
     return reply(ANSWER_YES, s.self, res.gen);
   }
@@ -248,12 +248,18 @@ export function tickMastery(s: EngineState, domain: Domain): void {
   }
 }
 
-/** A new epoch: rounds of the old one are void; the names that are still wanted are asked for again. */
+/**
+ * A new epoch: rounds of the old one are void; the names that are still wanted are asked for again. So is a name whose
+ * round was running though nobody wants it any more: a master may have noted our reference in a YES that we refused with
+ * the old epoch, and only a finished round leads to the Deref that clears it.
+ */
 export function restartRounds(s: EngineState, domain: Domain): void {
+  const asked = new Set<string>();
+  for (const mle of domain.mles.values()) if (mle.isAsking) asked.add(mle.name);
   domain.mles.clear();
   for (const res of domain.resources.values()) {
     if (res.state !== RES_MASTERING) continue;
-    if (res.localCount > 0) needMaster(s, res);
+    if (res.localCount > 0 || asked.has(res.name)) needMaster(s, res);
     else touchIdle(s, res);
   }
 }

@@ -18,19 +18,27 @@ export const WANT_NONE = 255;
 /** Registration flag: nothing is held yet, `mode` means nothing. */
 export const REG_NOTHING_HELD = 0x80;
 
-/** How a local lock is told to the resource's new master; null when there is nothing to tell. */
+/**
+ * How a local lock is told to the resource's new master; null when there is nothing to tell.
+ *
+ * A lock whose release is under way is not told: its hold has ended, and the dead master may have processed the release
+ * and granted others, so counting it as held could contradict them. Its value block is not told either: others may have
+ * written since; with no PR or EX copy left the block becomes invalid, never silently old (S3, rule 18). A
+ * down-conversion under way is told at the lower mode, which is in force whether or not the dead master knew.
+ */
 export function registration(lock: Lock): RegisteredLock | null {
-  if (lock.st < ST_LOCKING || lock.st > ST_UNLOCKING) return null;
+  if (lock.st < ST_LOCKING || lock.st >= ST_UNLOCKING) return null;
   const isTry = (lock.flags & LOCK_TRY) !== 0;
   // A try is decided by its repeated request, never by standing in a queue.
   if (lock.mode === -1 && isTry) return null;
-  const isWaiting = (lock.st === ST_LOCKING || lock.st === ST_CONVERTING) && !isTry;
+  const mode = modeInForce(lock);
+  const isWaiting = (lock.st === ST_LOCKING || lock.st === ST_CONVERTING) && !isTry && lock.want > mode;
   return {
     name: lock.name,
     id: lock.id,
-    mode: lock.mode === -1 ? 0 : lock.mode,
+    mode: mode === -1 ? 0 : mode,
     want: isWaiting && lock.want !== -1 ? lock.want : WANT_NONE,
-    flags: (lock.flags & 0x7f & ~LOCK_TRY) | (lock.mode === -1 ? REG_NOTHING_HELD : 0),
+    flags: (lock.flags & 0x7f & ~LOCK_TRY) | (mode === -1 ? REG_NOTHING_HELD : 0),
     te: lock.te,
     tc: lock.tc,
     se: lock.se,
@@ -40,6 +48,12 @@ export function registration(lock: Lock): RegisteredLock | null {
     who: lock.who,
     why: lock.why,
   };
+}
+
+/** The mode a lock certainly has: the lower one while a down-conversion is under way. */
+export function modeInForce(lock: Lock): Mode | -1 {
+  if (lock.st === ST_CONVERTING && lock.want !== -1 && lock.want < lock.mode) return lock.want;
+  return lock.mode;
 }
 
 export function rebuildOf(domain: Domain, name: string): Rebuild {
@@ -73,9 +87,10 @@ export function fillQueues(res: LockRes, locks: Lock[], handed: Rebuild['handed'
   const blocked: Lock[] = [];
   let copy: Lock | null = null;
   for (const lock of locks) {
+    if (lock.st === ST_UNLOCKING) continue;
+    lock.mode = modeInForce(lock);
     const isHeld = lock.mode !== -1;
-    // A local down-conversion under way (want below mode) is repeated by itself and never waits.
-    const isWaiting = lock.want !== -1 && lock.want > lock.mode && lock.st !== ST_UNLOCKING && (lock.flags & LOCK_TRY) === 0;
+    const isWaiting = lock.want > lock.mode && (lock.flags & LOCK_TRY) === 0;
     if (isHeld) {
       if (!serve.fitsAmongOthers(res, lock.mode as Mode)) {
         const holders = locks.filter((l) => l.mode > 0).map((l) => `${l.node}/${l.id} mode ${l.mode}`);

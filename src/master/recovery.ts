@@ -304,7 +304,7 @@ function rebuildResource(s: EngineState, domain: Domain, res: LockRes, local: Lo
   res.refs = null;
   const locks = [...(rebuild?.locks.values() ?? [])];
   for (const lock of locks) {
-    (res.refs ??= new Set()).add(lock.node);
+    res.addRef(lock.node);
     remoteLocks(domain, lock.node).set(lock.id, lock);
   }
   fillQueues(res, [...locks, ...local], rebuild?.handed ?? null);
@@ -324,7 +324,8 @@ function repeatLocally(s: EngineState, res: LockRes, lock: Lock): void {
       serve.convert(s, res, lock, lock.want as Mode, (lock.flags & LOCK_TRY) !== 0, lock.putState, lock.putLvb);
     }
   } else if (lock.st === ST_UNLOCKING && lock.isUnlockReady) {
-    serve.unlock(s, res, lock, lock.putState, lock.putLvb);
+    // Its hold has ended; whether the old master knew does not matter any more (see registration).
+    s.hooks.unlocked(lock);
   }
 }
 
@@ -345,7 +346,7 @@ export function onRegister(s: EngineState, domain: Domain, from: NodeId, locks: 
     const res = s.resource(domain, entry.name);
     // Already rebuilt in an earlier epoch: we know it all, and better.
     if (res.state === RES_OWNED && res.owner === s.self) {
-      (res.refs ??= new Set()).add(from);
+      res.addRef(from);
       continue;
     }
     const rebuild = rebuildOf(domain, entry.name);
