@@ -1,0 +1,453 @@
+/**
+ * One connection to the daemon: requests out, answers and events in.
+ *
+ * The problem: a connection can end at any moment, and then some requests were carried out and some were not. A handle
+ * that was granted over it stays what it was told to be, valid until its deadline; a request without an answer has an
+ * unknown outcome and is never called failed. And as the daemon frees the locks of a session the moment it sees end of
+ * file, the library closes its side only after every owner was told (rule 8): therefore `allowHalfOpen`.
+ *
+ * One promise per request, one map entry, and one write per turn of the event loop. Connecting again is client.ts.
+ */
+import { createConnection, type Socket } from 'node:net';
+import { CLIENT_VERSION_MAX, CLIENT_VERSION_MIN, type ClientMessage, type DaemonMessage } from '../protocol/client-messages.js';
+import { errorCodeOf, TsdlmError } from '../protocol/errors.js';
+import { FrameWriter, MessageReader } from '../protocol/frame.js';
+import { PEER_FRAME_BYTES_MAX } from '../protocol/limits.js';
+import { EX, type Mode, type ModeName } from '../protocol/modes.js';
+import { LOCK_LVB, LOCK_NODE_OWNED, LOCK_TRY } from '../protocol/peer-messages.js';
+import { monotonicMs } from './clock.js';
+import { type HandleHost, LockHandle, notHeld } from './handle.js';
+import { defaultAbortBefore, LeaseWatch } from './lease-watch.js';
+import { type ConvertOptions, checkLvb, checkMode, type LockOptions } from './options.js';
+import { type Answer, type Pending, PendingTable, signalReason } from './pending.js';
+
+export type Welcome = Extract<DaemonMessage, { k: 'DaemonWelcome' }>;
+
+/** A request that has a time limit of its own is given up this long after it: the daemon does not answer. */
+const ANSWER_SLACK_MS = 2000;
+/** The daemon decides a try within this time (rule 22: 100 ms, and mastery before it). */
+const TRY_MS = 3000;
+/** Administration and releases wait so long for their answer. */
+const ANSWER_MS = 10_000;
+
+export class Connection implements HandleHost {
+  readonly welcome: Welcome;
+  /** Session locks that are held; node-owned ones are beside them, because no lease ends those. */
+  readonly handles = new Map<number, LockHandle>();
+  #nodeOwned = new Map<number, LockHandle>();
+  #socket: Socket;
+  #reader: MessageReader<DaemonMessage>;
+  #writer = new FrameWriter();
+  #pending: PendingTable;
+  #watch: LeaseWatch;
+  #isUp = true;
+  #isFlushing = false;
+  #nextRid = 1;
+  #error: TsdlmError | null = null;
+  /** Called once when no new request can be made any more. */
+  onDown: (() => void) | null = null;
+
+  constructor(socket: Socket, reader: MessageReader<DaemonMessage>, welcome: Welcome) {
+    this.#socket = socket;
+    this.#reader = reader;
+    this.welcome = welcome;
+    this.#watch = new LeaseWatch(this, welcome.heartbeatMs);
+    this.#pending = new PendingTable((rid, target) => this.#push({ k: 'ClientCancel', rid, target }));
+    socket.on('data', this.#onData);
+    socket.on('end', () => this.#down(new TsdlmError('TSDLM_DAEMON_UNREACHABLE', 'the daemon closed the connection')));
+    socket.on('error', (cause) =>
+      this.#down(new TsdlmError('TSDLM_DAEMON_UNREACHABLE', `the connection to the daemon broke: ${cause.message}`, { cause })),
+    );
+    socket.on('close', () => this.#down(new TsdlmError('TSDLM_DAEMON_UNREACHABLE', 'the connection to the daemon is closed')));
+  }
+
+  get isUp(): boolean {
+    return this.#isUp;
+  }
+  /** Why the connection is down, when it is. */
+  get error(): TsdlmError | null {
+    return this.#error;
+  }
+  get deadline(): number {
+    return this.#watch.deadline;
+  }
+  /** The socket's file descriptor, for a command that is to inherit the session (rule 7); -1 when it is closed. */
+  get fd(): number {
+    const handle = (this.#socket as Socket & { _handle?: { fd?: number } | null })._handle;
+    return handle?.fd ?? -1;
+  }
+
+  lock(name: string, mode: Mode, options: LockOptions): Promise<LockHandle> {
+    const rid = this.#nextRid++;
+    const domain = options.domain ?? 'default';
+    const nodeOwned = options.nodeOwned === true;
+    const abortBefore = this.#abortBefore(options.abortBefore);
+    return this.#request<LockHandle>(
+      rid,
+      options,
+      this.#limitOf(options),
+      (answer, wasCancelled) => {
+        if (answer.k !== 'DaemonGranted') throw strange(answer);
+        const handle = new LockHandle(this, { domain, name, rid, nodeOwned, abortBefore }, answer);
+        if (!nodeOwned) this.#watch.moved(answer.deadline);
+        if (wasCancelled || (!nodeOwned && monotonicMs() >= answer.deadline)) {
+          this.#send('ClientUnlock', rid);
+          if (wasCancelled) throw signalReason(options.signal);
+          throw new TsdlmError('TSDLM_LOST', `the grant of '${name}' came after its deadline and was given back (rule 11)`);
+        }
+        (nodeOwned ? this.#nodeOwned : this.handles).set(rid, handle);
+        if (!nodeOwned) this.#watch.added(handle);
+        return handle;
+      },
+      () => {
+        let flags = 0;
+        if (options.try === true) flags |= LOCK_TRY;
+        if (nodeOwned) flags |= LOCK_NODE_OWNED;
+        if (options.lvb === true) flags |= LOCK_LVB;
+        this.#push({
+          k: 'ClientLock',
+          rid,
+          domain,
+          name,
+          mode,
+          flags,
+          timeoutMs: wireTimeout(options.timeout),
+          why: options.why ?? '',
+        });
+      },
+    );
+  }
+
+  convert(handle: LockHandle, to: Mode | ModeName, options: ConvertOptions): Promise<void> {
+    if (!handle.held) return Promise.reject(notHeld(handle));
+    if (!this.#isUp) return Promise.reject(this.#unreachable());
+    let mode: Mode;
+    let lvb: Uint8Array | null;
+    try {
+      mode = checkMode(to);
+      lvb = options.lvb === undefined ? null : checkLvb(options.lvb);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    const before = handle._mode;
+    const rid = this.#nextRid++;
+    return this.#request<void>(
+      rid,
+      options,
+      this.#limitOf(options),
+      (answer, wasCancelled): void | Promise<void> => {
+        if (answer.k !== 'DaemonGranted') throw strange(answer);
+        handle._converted(answer);
+        if (!handle.nodeOwned) this.#watch.moved(answer.deadline);
+        if (!handle.held) throw notHeld(handle);
+        if (!wasCancelled) return;
+        // The grant won the race: back to what the caller had, and only then say so.
+        const reason = signalReason(options.signal);
+        if (before >= mode) throw reason;
+        return this.convert(handle, before, {}).then(() => {
+          throw reason;
+        });
+      },
+      () => {
+        const flags = options.try === true ? LOCK_TRY : 0;
+        this.#push({ k: 'ClientConvert', rid, lock: handle.rid, mode, flags, timeoutMs: wireTimeout(options.timeout), lvb });
+      },
+    );
+  }
+
+  release(handle: LockHandle, lvb: Uint8Array | null): Promise<void> {
+    if (lvb !== null) {
+      try {
+        checkLvb(lvb);
+      } catch (error) {
+        return Promise.reject(error);
+      }
+    }
+    handle._released();
+    this.#forget(handle);
+    if (!this.#isUp) {
+      // A daemon that stops still takes releases; any other frees the lock when it sees the end of this connection.
+      this.#push({ k: 'ClientUnlock', rid: this.#nextRid++, lock: handle.rid, lvb });
+      this.#closeIfUnused();
+      return handle.nodeOwned ? Promise.reject(this.#unreachable()) : Promise.resolve();
+    }
+    const rid = this.#nextRid++;
+    return this.#request<void>(rid, undefined, ANSWER_MS, done, () => {
+      this.#push({ k: 'ClientUnlock', rid, lock: handle.rid, lvb });
+    }).catch((error: unknown) => {
+      // However it ended, the lock is not ours any more; only a node-owned one needs the daemon's word.
+      if (handle.nodeOwned || lvb !== null || !(error instanceof TsdlmError) || !isConnectionEnd(error)) throw error;
+    });
+  }
+
+  writeLvb(handle: LockHandle, value: Uint8Array): Promise<void> {
+    if (!handle.held) return Promise.reject(notHeld(handle));
+    if (!this.#isUp) return Promise.reject(this.#unreachable());
+    let copy: Uint8Array;
+    try {
+      copy = Uint8Array.from(checkLvb(value));
+    } catch (error) {
+      return Promise.reject(error);
+    }
+    if (handle._mode !== EX) {
+      const text = `a value block is written under EX; '${handle.name}' is held in ${handle.mode}`;
+      return Promise.reject(new TsdlmError('TSDLM_BAD_ARGUMENT', text));
+    }
+    const rid = this.#nextRid++;
+    return this.#request<void>(
+      rid,
+      undefined,
+      ANSWER_MS,
+      (answer) => {
+        done(answer);
+        handle._stored(copy);
+      },
+      () => {
+        this.#push({ k: 'ClientLvbWrite', rid, lock: handle.rid, lvb: copy });
+      },
+    );
+  }
+
+  /** Registers the process group of a command that runs under this session's locks; 0 = it has ended (rule 7). */
+  group(pgid: number, graceMs: number): Promise<void> {
+    const rid = this.#nextRid++;
+    return this.#request<void>(rid, undefined, ANSWER_MS, done, () => this.#push({ k: 'ClientGroup', rid, pgid, graceMs }));
+  }
+
+  /** One administration verb (src/protocol/admin.ts). `waitMs`: how long the verb itself may take; Infinity = for ever. */
+  admin(verb: string, args: unknown, waitMs: number): Promise<unknown> {
+    const rid = this.#nextRid++;
+    return this.#request<unknown>(
+      rid,
+      undefined,
+      waitMs === Number.POSITIVE_INFINITY ? 0 : waitMs + ANSWER_MS,
+      (answer) => {
+        if (answer.k !== 'DaemonAdminReply') throw strange(answer);
+        if (!answer.ok) throw new TsdlmError(errorCodeOf(answer.code) ?? 'TSDLM_PROTOCOL', answer.text);
+        return answer.data;
+      },
+      () => this.#push({ k: 'ClientAdmin', rid, verb, args }),
+    );
+  }
+
+  /** Ends the connection now. Handles must have been released or told before. */
+  destroy(): void {
+    this.#down(new TsdlmError('TSDLM_DAEMON_UNREACHABLE', 'this client was closed'));
+    this.#watch.stop();
+    this.#socket.destroy();
+  }
+
+  /** LeaseWatch: the deadline of a handle passed. */
+  expired(handle: LockHandle, error: TsdlmError): void {
+    this.#lose(handle, error);
+    // The daemon may still keep the lock for us (it was only slow to renew): nobody here uses it any more.
+    if (this.#isUp) this.#send('ClientUnlock', handle.rid);
+    this.#closeIfUnused();
+  }
+
+  #abortBefore(wanted: number | undefined): number {
+    const { leaseMs, heartbeatMs } = this.welcome;
+    return Math.max(0, Math.min(wanted ?? defaultAbortBefore(leaseMs), leaseMs - 2 * heartbeatMs));
+  }
+
+  #limitOf(options: Pick<ConvertOptions, 'try' | 'timeout'>): number {
+    if (options.try === true) return TRY_MS + ANSWER_SLACK_MS;
+    return options.timeout === undefined ? 0 : options.timeout + ANSWER_SLACK_MS;
+  }
+
+  #request<T>(
+    rid: number,
+    options: { signal?: AbortSignal } | undefined,
+    limitMs: number,
+    settle: (answer: Answer, wasCancelled: boolean) => T | Promise<T>,
+    send: () => void,
+  ): Promise<T> {
+    if (!this.#isUp) return Promise.reject(this.#unreachable());
+    const signal = options?.signal;
+    if (signal?.aborted === true) return Promise.reject(signalReason(signal));
+    return new Promise<T>((resolve, reject) => {
+      this.#pending.add(rid, { resolve, reject, settle } as Pending, signal, limitMs, () => this.#nextRid++);
+      send();
+    });
+  }
+
+  #unreachable(): TsdlmError {
+    return this.#error ?? new TsdlmError('TSDLM_DAEMON_UNREACHABLE', 'the connection to the daemon is closed');
+  }
+
+  /** A request number whose answer nobody waits for. */
+  #ignored(): number {
+    const rid = this.#nextRid++;
+    this.#pending.ignore(rid);
+    return rid;
+  }
+
+  #send(k: 'ClientUnlock', lock: number): void {
+    if (this.#isUp) this.#push({ k, rid: this.#ignored(), lock, lvb: null });
+  }
+
+  #push(message: ClientMessage): void {
+    this.#writer.push(message);
+    if (this.#isFlushing) return;
+    this.#isFlushing = true;
+    process.nextTick(this.#flush);
+  }
+
+  #flush = (): void => {
+    this.#isFlushing = false;
+    const bytes = this.#writer.take();
+    if (bytes.length > 0 && this.#socket.writable) this.#socket.write(bytes);
+  };
+
+  #onData = (chunk: Buffer): void => {
+    if (!this.#isUp) return;
+    const error = this.#reader.push(chunk, this._message);
+    if (error !== null) this.#down(error);
+  };
+
+  /** @internal One message of the daemon. */
+  _message = (message: DaemonMessage): void => {
+    if (!this.#isUp) return;
+    switch (message.k) {
+      case 'DaemonGranted':
+      case 'DaemonDenied':
+      case 'DaemonDone':
+      case 'DaemonAdminReply':
+        this.#pending.answer(message);
+        return;
+      case 'DaemonLease':
+        this.#watch.moved(message.deadline);
+        return;
+      case 'DaemonBast':
+        (this.handles.get(message.lock) ?? this.#nodeOwned.get(message.lock))?._blocked(message.mode);
+        return;
+      case 'DaemonLost': {
+        const error = new TsdlmError(errorCodeOf(message.code) ?? 'TSDLM_LOST', message.text);
+        const which = message.lock === 0 ? [...this.handles.values(), ...this.#nodeOwned.values()] : [];
+        const one = this.handles.get(message.lock) ?? this.#nodeOwned.get(message.lock);
+        if (one !== undefined) which.push(one);
+        for (const handle of which) this.#lose(handle, error);
+        return;
+      }
+      case 'DaemonBye': {
+        const code = errorCodeOf(message.code) ?? 'TSDLM_DAEMON_UNREACHABLE';
+        const error = new TsdlmError(code, message.text);
+        // A daemon that stops wants the work ended now, not at the deadline.
+        if (code === 'TSDLM_STOPPING') for (const handle of this.handles.values()) handle._abort(error);
+        this.#down(error);
+        return;
+      }
+      default:
+        return;
+    }
+  };
+
+  #forget(handle: LockHandle): void {
+    this.handles.delete(handle.rid);
+    this.#nodeOwned.delete(handle.rid);
+    if (this.handles.size === 0) this.#watch.stop();
+  }
+
+  #lose(handle: LockHandle, error: TsdlmError): void {
+    this.#forget(handle);
+    handle._lost(error);
+  }
+
+  /** The end of the connection: nothing more comes, nothing more can be asked. Handles stay until their deadline. */
+  #down(error: TsdlmError): void {
+    if (!this.#isUp) return;
+    this.#isUp = false;
+    this.#error = error;
+    this.#pending.fail(error);
+    this.#watch.disconnected();
+    this.#closeIfUnused();
+    this.onDown?.();
+  }
+
+  /** Our side is closed when no owner is left that could still count on a lock. */
+  #closeIfUnused(): void {
+    if (!this.#isUp && this.handles.size === 0) this.#socket.destroy();
+  }
+}
+
+function done(answer: Answer): void {
+  if (answer.k !== 'DaemonDone') throw strange(answer);
+}
+
+function strange(answer: Answer): TsdlmError {
+  return new TsdlmError('TSDLM_PROTOCOL', `the daemon answered a request with ${answer.k}`);
+}
+
+function isConnectionEnd(error: TsdlmError): boolean {
+  return error.code === 'TSDLM_OUTCOME_UNKNOWN' || error.code === 'TSDLM_NOT_HELD';
+}
+
+/** 0 on the wire means for ever, so a time-out of 0 becomes the shortest there is. */
+function wireTimeout(timeout: number | undefined): number {
+  if (timeout === undefined) return 0;
+  return Math.max(timeout, 0.001);
+}
+
+export interface OpenOptions {
+  path: string;
+  label: string;
+  timeoutMs: number;
+}
+
+/** Connects, greets, and resolves when the daemon has welcomed us. Rejects with TSDLM_DAEMON_UNREACHABLE or what it says. */
+export function openConnection(o: OpenOptions): Promise<Connection> {
+  return new Promise((resolve, reject) => {
+    const socket = createConnection({ path: o.path, allowHalfOpen: true });
+    const reader = new MessageReader<DaemonMessage>({ frameBytesMax: PEER_FRAME_BYTES_MAX, from: 'daemon' });
+    const fail = (error: TsdlmError): void => {
+      clearTimeout(timer);
+      socket.removeAllListeners();
+      socket.on('error', () => {});
+      socket.destroy();
+      reject(error);
+    };
+    const unreachable = (why: string, cause?: unknown): void =>
+      fail(new TsdlmError('TSDLM_DAEMON_UNREACHABLE', `no daemon answers on ${o.path}: ${why}`, { cause }));
+    const timer = setTimeout(() => unreachable(`nothing came within ${o.timeoutMs} ms`), o.timeoutMs);
+    socket.on('error', (error: NodeJS.ErrnoException) => unreachable(explain(error), error));
+    socket.on('end', () => unreachable('it closed the connection'));
+    socket.on('close', () => unreachable('it closed the connection'));
+    socket.on('connect', () => {
+      const writer = new FrameWriter();
+      writer.push({
+        k: 'ClientHello',
+        versionMin: CLIENT_VERSION_MIN,
+        versionMax: CLIENT_VERSION_MAX,
+        pid: process.pid,
+        label: o.label,
+      });
+      socket.write(writer.take());
+    });
+    let connection: Connection | null = null;
+    // Messages may follow the welcome in the same chunk: they belong to the connection already.
+    const onMessage = (message: DaemonMessage): void => {
+      if (connection !== null) return connection._message(message);
+      if (message.k === 'DaemonBye') {
+        fail(new TsdlmError(errorCodeOf(message.code) ?? 'TSDLM_DAEMON_UNREACHABLE', message.text));
+      } else if (message.k !== 'DaemonWelcome') {
+        fail(new TsdlmError('TSDLM_PROTOCOL', `${o.path} is no tsdlm daemon's socket: it began with ${message.k}`));
+      } else {
+        clearTimeout(timer);
+        socket.removeAllListeners();
+        connection = new Connection(socket, reader, message);
+        resolve(connection);
+      }
+    };
+    socket.on('data', (chunk) => {
+      const error = reader.push(chunk, onMessage);
+      if (error !== null) fail(error);
+    });
+  });
+}
+
+function explain(error: NodeJS.ErrnoException): string {
+  if (error.code === 'ENOENT') return 'there is no such socket; is tsdlmd running?';
+  if (error.code === 'ECONNREFUSED') return 'nobody listens there; is tsdlmd running?';
+  if (error.code === 'EACCES') return "permission denied; this user must be in the socket's group";
+  return error.message;
+}

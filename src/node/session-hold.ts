@@ -1,0 +1,43 @@
+/** One lock of a session or of this node, as the session server remembers it: what `LocalLock.ctx` points to. */
+import type { LocalLock } from '../master/types.js';
+import type { ErrorCode } from '../protocol/errors.js';
+import type { Mode } from '../protocol/modes.js';
+import type { Session } from './session.js';
+
+/** How an administration request (convert, unlock by name) hears of its outcome. */
+export type HoldCallback = (outcome: 'granted' | 'released' | ErrorCode, lock: LocalLock) => void;
+
+export class Hold {
+  /** The session that speaks for it; null once a node-owned lock has outlived its session. */
+  session: Session | null;
+  /** Names it in that session. */
+  readonly rid: number;
+  readonly nodeOwned: boolean;
+  lock: LocalLock | null = null;
+  /** Request (lock or convert) that waits for its answer; 0 = none. */
+  asked: number;
+  /** The mode the owner was last told; -1 = none yet. */
+  told: Mode | -1 = -1;
+  usesLvb: boolean;
+  /** Release asked for: its request number (0 = nobody waits for the answer). */
+  release: { rid: number; lvb: Uint8Array | null } | null = null;
+  /** The release was given to the core. */
+  isReleasing = false;
+  /** The owner is gone: whatever is granted goes back at once. */
+  isDead = false;
+  /** On the node's clock; 0 = not granted yet. */
+  since = 0;
+  callback: HoldCallback | null = null;
+
+  constructor(session: Session | null, rid: number, nodeOwned: boolean, usesLvb: boolean) {
+    this.session = session;
+    this.rid = rid;
+    this.asked = rid;
+    this.nodeOwned = nodeOwned;
+    this.usesLvb = usesLvb;
+  }
+
+  get isGranted(): boolean {
+    return this.told >= 0;
+  }
+}

@@ -1,0 +1,309 @@
+/**
+ * What each request of a client means for the core, and what each event of the core means for the client.
+ *
+ * The problem: requests, answers and ends cross each other. A release may come while a conversion waits, a grant may come
+ * for an owner that is gone, events may come before the call that caused them returns, and no event may call back into
+ * the core. So every lock has one small record (Hold) that says what was asked, told and is to be done; a release that
+ * cannot be done now is noted there and done when the core's answer comes, outside of its call.
+ */
+import type { CoreApi } from '../core/types.js';
+import { type LocalLock, LVB_VALID } from '../master/types.js';
+import type { ClientMessage } from '../protocol/client-messages.js';
+import type { ErrorCode } from '../protocol/errors.js';
+import { SESSION_LOCKS_MAX } from '../protocol/limits.js';
+import { EX, type Mode, modeName } from '../protocol/modes.js';
+import { LOCK_LVB, LOCK_NODE_OWNED, LOCK_TRY } from '../protocol/peer-messages.js';
+import type { Session } from './session.js';
+import { Hold } from './session-hold.js';
+import type { NodeOwnedLocks } from './session-node-owned.js';
+import { denialText, lostText, NODE_OWNED_REFUSED } from './session-text.js';
+
+type Message<K extends ClientMessage['k']> = Extract<ClientMessage, { k: K }>;
+
+export interface RequestsOptions {
+  core: CoreApi;
+  now: () => number;
+  nodeOwnedAllowed: boolean;
+  nodeOwned: NodeOwnedLocks;
+  /** The last lock of a session that has ended is gone. */
+  emptied(session: Session): void;
+  /** A lock was lost: a command that still runs under it must end now. */
+  lostUnder(session: Session): void;
+  granted(session: Session): void;
+}
+
+export class SessionRequests {
+  #o: RequestsOptions;
+  #later: Hold[] = [];
+
+  constructor(options: RequestsOptions) {
+    this.#o = options;
+  }
+
+  lock(session: Session, m: Message<'ClientLock'>): void {
+    if (session.holds.has(m.rid) || session.converting.has(m.rid)) {
+      session.deny(m.rid, 'TSDLM_BAD_ARGUMENT', `request number ${m.rid} is in use in this session`);
+      return;
+    }
+    if (session.holds.size >= SESSION_LOCKS_MAX) {
+      session.deny(m.rid, 'TSDLM_LIMIT_REACHED', `this session has ${SESSION_LOCKS_MAX} locks, which is the most; release some`);
+      return;
+    }
+    const nodeOwned = (m.flags & LOCK_NODE_OWNED) !== 0;
+    const hold = new Hold(session, m.rid, nodeOwned, (m.flags & LOCK_LVB) !== 0);
+    if (nodeOwned) {
+      if (!this.#o.nodeOwnedAllowed) {
+        session.deny(m.rid, 'TSDLM_NOT_ALLOWED', NODE_OWNED_REFUSED);
+        return;
+      }
+      const other = this.#o.nodeOwned.find(m.domain, m.name);
+      if (other !== undefined) {
+        const state = other.told >= 0 ? `owns '${m.name}' in ${modeName(other.told as Mode)}` : `waits for '${m.name}'`;
+        session.deny(m.rid, 'TSDLM_CONFLICT', `this node already ${state}: convert it, or release it with tsdlm unlock`);
+        return;
+      }
+      this.#o.nodeOwned.add(m.domain, m.name, hold);
+    }
+    session.holds.set(m.rid, hold);
+    const now = this.#o.now();
+    // Events may come before this returns: they find the record through ctx.
+    hold.lock = this.#o.core.lock(now, {
+      domain: m.domain,
+      name: m.name,
+      mode: m.mode,
+      try: (m.flags & LOCK_TRY) !== 0,
+      nodeOwned,
+      lvb: hold.usesLvb,
+      who: session.who,
+      why: m.why,
+      deadline: m.timeoutMs > 0 ? now + m.timeoutMs : 0,
+      ctx: hold,
+    });
+  }
+
+  convert(session: Session, m: Message<'ClientConvert'>): void {
+    const hold = session.holds.get(m.lock);
+    if (hold === undefined || hold.lock === null || !hold.isGranted || hold.release !== null) {
+      session.deny(m.rid, 'TSDLM_NOT_HELD', `lock ${m.lock} of this session is not held, so it cannot be converted`);
+    } else if (hold.asked !== 0 || hold.callback !== null) {
+      session.deny(m.rid, 'TSDLM_BAD_ARGUMENT', `lock ${m.lock} of this session is being converted already`);
+    } else if (session.holds.has(m.rid) || session.converting.has(m.rid)) {
+      session.deny(m.rid, 'TSDLM_BAD_ARGUMENT', `request number ${m.rid} is in use in this session`);
+    } else {
+      hold.asked = m.rid;
+      session.converting.set(m.rid, hold);
+      if (m.lvb !== null) hold.usesLvb = true;
+      this.#convert(hold, hold.lock, m.mode, (m.flags & LOCK_TRY) !== 0, m.timeoutMs, m.lvb);
+    }
+  }
+
+  #convert(hold: Hold, lock: LocalLock, mode: Mode, isTry: boolean, timeoutMs: number, lvb: Uint8Array | null): void {
+    const now = this.#o.now();
+    const value = hold.told === EX ? lvb : null;
+    this.#o.core.convert(now, lock, mode, { try: isTry, deadline: timeoutMs > 0 ? now + timeoutMs : 0, lvb: value });
+  }
+
+  /** Converts a node-owned lock by name; the outcome goes to `callback`. */
+  convertOwned(hold: Hold, mode: Mode, isTry: boolean, timeoutMs: number, callback: NonNullable<Hold['callback']>): void {
+    if (hold.lock === null) return;
+    hold.callback = callback;
+    this.#convert(hold, hold.lock, mode, isTry, timeoutMs, null);
+  }
+
+  unlock(session: Session, m: Message<'ClientUnlock'>): void {
+    const hold = session.holds.get(m.lock);
+    if (hold === undefined || hold.release !== null) {
+      session.deny(m.rid, 'TSDLM_NOT_HELD', `lock ${m.lock} of this session is not held`);
+      return;
+    }
+    if (m.lvb !== null) hold.usesLvb = true;
+    this.release(hold, m.rid, m.lvb);
+  }
+
+  /** Ends a lock in whatever state it is: a request under way is withdrawn first. */
+  release(hold: Hold, rid: number, lvb: Uint8Array | null): void {
+    hold.release = { rid, lvb };
+    if (hold.lock === null) return;
+    if (hold.asked !== 0 || hold.callback !== null) this.#o.core.cancel(this.#o.now(), hold.lock);
+    else this.#unlock(hold, hold.lock);
+  }
+
+  cancel(session: Session, m: Message<'ClientCancel'>): void {
+    const hold = session.holds.get(m.target) ?? session.converting.get(m.target);
+    // Answered before: the answer is on its way and tells the outcome.
+    if (hold?.lock && hold.asked === m.target) this.#o.core.cancel(this.#o.now(), hold.lock);
+    session.done(m.rid);
+  }
+
+  writeLvb(session: Session, m: Message<'ClientLvbWrite'>): void {
+    const hold = session.holds.get(m.lock);
+    if (hold === undefined || hold.lock === null || !hold.isGranted || hold.release !== null) {
+      session.deny(m.rid, 'TSDLM_NOT_HELD', `lock ${m.lock} of this session is not held, so its value cannot be written`);
+    } else if (hold.told !== EX) {
+      session.deny(
+        m.rid,
+        'TSDLM_BAD_ARGUMENT',
+        `a value block is written under EX; lock ${m.lock} is held in ${modeName(hold.told as Mode)}`,
+      );
+    } else if (m.lvb === null) {
+      session.deny(m.rid, 'TSDLM_BAD_ARGUMENT', 'a value block of 64 bytes is missing');
+    } else {
+      hold.usesLvb = true;
+      this.#o.core.writeLvb(hold.lock, m.lvb);
+      session.done(m.rid);
+    }
+  }
+
+  /** Withdraws what the session waits for, and forgets who asked. */
+  withdrawWaiting(session: Session): void {
+    for (const hold of [...session.holds.values()]) {
+      if (hold.asked === 0 || hold.lock === null) continue;
+      if (!hold.isGranted) hold.isDead = true;
+      this.#o.core.cancel(this.#o.now(), hold.lock);
+    }
+  }
+
+  /** The owner is gone: frees all of the session's locks, and leaves the node its own. */
+  freeAll(session: Session): void {
+    for (const hold of [...session.holds.values()]) {
+      if (hold.nodeOwned && hold.isGranted) {
+        session.holds.delete(hold.rid);
+        session.granted--;
+        if (hold.asked !== 0 && hold.lock !== null) this.#o.core.cancel(this.#o.now(), hold.lock);
+        hold.asked = 0;
+        hold.session = null;
+        continue;
+      }
+      if (hold.isReleasing) continue;
+      hold.isDead = true;
+      if (hold.lock === null) continue;
+      if (hold.asked !== 0) this.#o.core.cancel(this.#o.now(), hold.lock);
+      else this.#unlock(hold, hold.lock);
+    }
+    session.converting.clear();
+    if (session.holds.size === 0) this.#o.emptied(session);
+  }
+
+  #unlock(hold: Hold, lock: LocalLock): void {
+    if (hold.isReleasing) return;
+    hold.isReleasing = true;
+    const lvb = hold.told === EX ? (hold.release?.lvb ?? null) : null;
+    // A writer that died under EX may have been about to store a new value (rule 18).
+    const lvbInvalid = hold.isDead && hold.release === null && hold.told === EX && hold.usesLvb;
+    this.#o.core.unlock(this.#o.now(), lock, { lvb, lvbInvalid });
+  }
+
+  /** Releases after the core's present call has returned. */
+  #unlockLater(hold: Hold): void {
+    this.#later.push(hold);
+    if (this.#later.length === 1) queueMicrotask(this.#runLater);
+  }
+
+  #runLater = (): void => {
+    const holds = this.#later;
+    this.#later = [];
+    for (const hold of holds) if (hold.lock !== null) this.#unlock(hold, hold.lock);
+  };
+
+  granted(lock: LocalLock): void {
+    const hold = lock.ctx instanceof Hold ? lock.ctx : this.#o.nodeOwned.adopt(lock, this.#o.now());
+    if (hold === null) return;
+    hold.lock = lock;
+    if (hold.isDead && !hold.isGranted) {
+      this.#unlockLater(hold);
+      return;
+    }
+    const session = hold.session;
+    if (!hold.isGranted && session !== null) session.granted++;
+    if (hold.since === 0) hold.since = this.#o.now();
+    hold.told = lock.mode as Mode;
+    const callback = hold.callback;
+    hold.callback = null;
+    if (session !== null && hold.asked !== 0) {
+      const deadline = this.#o.core.leaseUntil;
+      // Told counts from here on, although the bytes leave only at the end of this turn.
+      if (session.state === 'open' && deadline > session.told) session.told = deadline;
+      session.converting.delete(hold.asked);
+      session.push({
+        k: 'DaemonGranted',
+        rid: hold.asked,
+        mode: hold.told,
+        te: lock.te,
+        tc: lock.tc,
+        deadline,
+        lvbState: lock.lvbState,
+        lvb: lock.lvbState === LVB_VALID ? lock.lvb : null,
+      });
+      this.#o.granted(session);
+    }
+    hold.asked = 0;
+    callback?.('granted', lock);
+    if (hold.release !== null || hold.isDead) this.#unlockLater(hold);
+  }
+
+  denied(lock: LocalLock, code: ErrorCode): void {
+    const hold = lock.ctx;
+    if (!(hold instanceof Hold)) return;
+    hold.lock = lock;
+    const session = hold.session;
+    const callback = hold.callback;
+    hold.callback = null;
+    if (hold.asked !== 0 && session !== null) {
+      session.converting.delete(hold.asked);
+      session.deny(hold.asked, code, denialText(code, lock, hold.isGranted));
+    }
+    hold.asked = 0;
+    callback?.(code, lock);
+    if (hold.isGranted) {
+      if (hold.release !== null || hold.isDead) this.#unlockLater(hold);
+      return;
+    }
+    if (hold.release !== null) session?.done(hold.release.rid);
+    this.#drop(hold, lock);
+  }
+
+  released(lock: LocalLock): void {
+    const hold = lock.ctx;
+    if (!(hold instanceof Hold)) return;
+    if (hold.release !== null) hold.session?.done(hold.release.rid);
+    const callback = hold.callback;
+    hold.callback = null;
+    this.#drop(hold, lock);
+    callback?.('released', lock);
+  }
+
+  bast(lock: LocalLock, mode: Mode): void {
+    const hold = lock.ctx;
+    if (!(hold instanceof Hold) || hold.session === null || hold.isDead || hold.release !== null || !hold.isGranted) return;
+    hold.session.push({ k: 'DaemonBast', lock: hold.rid, mode });
+  }
+
+  lost(lock: LocalLock, code: ErrorCode): void {
+    const hold = lock.ctx;
+    if (!(hold instanceof Hold)) return;
+    const session = hold.session;
+    const callback = hold.callback;
+    const wasGranted = hold.isGranted;
+    hold.callback = null;
+    this.#drop(hold, lock);
+    callback?.(code, lock);
+    if (session === null) return;
+    if (hold.release !== null) session.done(hold.release.rid);
+    else if (wasGranted) session.pushLost(hold.rid, code, lostText(code, lock));
+    if (hold.asked !== 0) {
+      session.converting.delete(hold.asked);
+      session.deny(hold.asked, code, lostText(code, lock));
+      hold.asked = 0;
+    }
+    if (wasGranted) this.#o.lostUnder(session);
+  }
+
+  #drop(hold: Hold, lock: LocalLock): void {
+    if (hold.nodeOwned) this.#o.nodeOwned.remove(lock.domain, lock.name, hold);
+    const session = hold.session;
+    hold.lock = null;
+    if (session === null || !session.holds.delete(hold.rid)) return;
+    if (hold.isGranted) session.granted--;
+    if (session.holds.size === 0) this.#o.emptied(session);
+  }
+}

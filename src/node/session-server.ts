@@ -1,0 +1,468 @@
+/**
+ * The local door: clients connect to a Unix socket, and their locks are theirs for as long as they are connected.
+ *
+ * The problem: an owner is a process that can exit, be killed, be stopped, stop reading or send garbage, and each of these
+ * must end its locks neither too early (somebody still works under them) nor too late. Who may have the locks next:
+ *
+ *   end of file or reset by the client      its locks are free at once, after its command's group was ended (rule 7)
+ *   the daemon closes (fault, slow, stop)   free when the last told deadline has passed, or at end of file (rule 8)
+ *   the lease ends                          the core says `lost`; commands whose wrapper is gone are ended before (rule 24)
+ *
+ * The daemon forwards the core's events to granted / denied / released / bast / lost / lease. Answers of one turn of the
+ * event loop leave as one write per session. What requests mean is session-requests.ts.
+ */
+import { createServer, type Server, type Socket } from 'node:net';
+import type { CoreApi } from '../core/types.js';
+import type { LocalLock } from '../master/types.js';
+import type { TimeLimits } from '../membership/time-limits.js';
+import type { ConvertArgs, ConvertData, UnlockArgs, UnlockData } from '../protocol/admin.js';
+import { CLIENT_VERSION_MAX, CLIENT_VERSION_MIN, type ClientMessage } from '../protocol/client-messages.js';
+import { ERROR_CODES, type ErrorCode, TsdlmError } from '../protocol/errors.js';
+import { tokenToBigInt } from '../protocol/ids.js';
+import { SESSIONS_MAX } from '../protocol/limits.js';
+import { type Mode, modeFromName, modeName } from '../protocol/modes.js';
+import { cutText } from '../protocol/text.js';
+import { Session, type SessionHost } from './session.js';
+import { acceptGroup, endGroup, isGroupAlive, processStat } from './session-group.js';
+import { SessionGuard } from './session-guard.js';
+import { Hold } from './session-hold.js';
+import { NodeOwnedLocks } from './session-node-owned.js';
+import { SessionRequests } from './session-requests.js';
+import { listenOn } from './session-socket.js';
+import { denialText } from './session-text.js';
+
+/** A client must greet within this time. */
+const GREETING_MS = 5000;
+/** A dismissed client without locks may take so long to read why. */
+const LINGER_MS = 1000;
+/** "node:pid label" as it travels in lock requests. */
+const WHO_BYTES_MAX = 120;
+/** Administration requests of one session at a time. */
+const ADMIN_MAX = 64;
+
+/** What an administration verb is told of its caller. */
+export interface SessionInfo {
+  id: number;
+  pid: number;
+  label: string;
+  state: string;
+  /** Granted locks. */
+  held: number;
+  /** Requests that wait. */
+  waiting: number;
+  /** Process group of its command; 0 = none. */
+  group: number;
+  sinceMs: number;
+  backlogBytes: number;
+}
+
+export interface AdminResult {
+  ok: boolean;
+  code?: ErrorCode;
+  text?: string;
+  /** Plain data of src/protocol/admin.ts. */
+  data?: unknown;
+}
+
+export interface SessionServerOptions {
+  path: string;
+  /** Octal; default 0o660. */
+  mode?: number;
+  group?: string | undefined;
+  core: CoreApi;
+  node: { id: number; name: string };
+  cluster: string;
+  limits: TimeLimits;
+  version: string;
+  /** A fence method ends this machine, or `unsafe_node_owned` is set (rule 2). */
+  nodeOwnedAllowed: boolean;
+  /** Milliseconds on CLOCK_MONOTONIC, as clients read it. */
+  now: () => number;
+  log: (level: 'info' | 'warn' | 'error', event: string, data: Record<string, unknown>) => void;
+  /** All verbs but `unlock` and `convert`. A rejection with a TsdlmError is answered as that error. */
+  admin: (verb: string, args: unknown, session: SessionInfo) => Promise<AdminResult>;
+}
+
+export class SessionServer implements SessionHost {
+  readonly now: () => number;
+  #o: SessionServerOptions;
+  #server: Server | null = null;
+  #sessions = new Map<number, Session>();
+  #nextId = 1;
+  #dirty: Session[] = [];
+  #nodeOwned = new NodeOwnedLocks();
+  #requests: SessionRequests;
+  #guard: SessionGuard;
+  #isStopping = false;
+  #onEmpty: (() => void) | null = null;
+
+  constructor(options: SessionServerOptions) {
+    this.#o = options;
+    this.now = options.now;
+    this.#guard = new SessionGuard({ now: options.now, log: options.log, leaseUntil: () => options.core.leaseUntil });
+    this.#requests = new SessionRequests({
+      core: options.core,
+      now: options.now,
+      nodeOwnedAllowed: options.nodeOwnedAllowed,
+      nodeOwned: this.#nodeOwned,
+      emptied: (session) => this.#emptied(session),
+      lostUnder: (session) => this.#guard.lost(session),
+      granted: (session) => this.#guard.watch(session),
+    });
+  }
+
+  /** Opens the door. Rejects with TSDLM_BAD_CONFIG when the socket cannot be had. */
+  async listen(): Promise<void> {
+    const server = createServer({ allowHalfOpen: true }, (socket) => this.#accept(socket));
+    await listenOn(server, { path: this.#o.path, mode: this.#o.mode ?? 0o660, group: this.#o.group });
+    server.on('error', (error) => this.#o.log('error', 'session-server', { error: error.message }));
+    this.#server = server;
+  }
+
+  /**
+   * Clean stop: takes no new client, tells all that the daemon stops, and resolves when the last one has closed or the
+   * deadline it was told has passed. No deadline is extended meanwhile.
+   */
+  async close(): Promise<void> {
+    this.#isStopping = true;
+    const server = this.#server;
+    this.#server = null;
+    const closed = server === null ? Promise.resolve() : new Promise<void>((resolve) => server.close(() => resolve()));
+    for (const session of [...this.#sessions.values()]) {
+      session.isStopping = true;
+      this.#dismiss(session, 'TSDLM_STOPPING', `the daemon on node ${this.#o.node.name} is stopping: end your work and release`);
+    }
+    if (this.#sessions.size > 0) {
+      await new Promise<void>((resolve) => {
+        this.#onEmpty = resolve;
+      });
+    }
+    await closed;
+  }
+
+  sessions(): SessionInfo[] {
+    return [...this.#sessions.values()].map((session) => this.#info(session));
+  }
+
+  /** Locks that this node owns itself. */
+  get nodeOwnedCount(): number {
+    return this.#nodeOwned.size;
+  }
+
+  /** When a lock of this node was granted, on the node's clock; null when it is not granted or not known here. */
+  grantedAt(lock: LocalLock): number | null {
+    const hold = lock.ctx;
+    return hold instanceof Hold && hold.since > 0 ? hold.since : null;
+  }
+
+  /** A node-owned lock from the journal. */
+  adoptNodeOwned(lock: LocalLock): void {
+    this.#nodeOwned.adopt(lock, this.now());
+  }
+
+  // Events of the core, forwarded by the daemon. None of them calls the core.
+
+  granted(lock: LocalLock): void {
+    this.#requests.granted(lock);
+  }
+  denied(lock: LocalLock, code: ErrorCode): void {
+    this.#requests.denied(lock, code);
+  }
+  released(lock: LocalLock): void {
+    this.#requests.released(lock);
+  }
+  bast(lock: LocalLock, mode: Mode): void {
+    this.#requests.bast(lock, mode);
+  }
+  lost(lock: LocalLock, code: ErrorCode): void {
+    this.#requests.lost(lock, code);
+  }
+
+  /** The lease moved: holders are told, unless they do not read what they were told before (rule 8). */
+  lease(until: number): void {
+    if (until <= 0 || this.#isStopping) return;
+    const now = this.now();
+    for (const session of this.#sessions.values()) {
+      if (session.pausedAt !== 0 && now - session.pausedAt > this.#o.limits.leaseMs) {
+        this.fault(session, 'TSDLM_SLOW_CLIENT', `this client has read nothing for ${Math.round(now - session.pausedAt)} ms`);
+      }
+      if (session.granted === 0 || session.state !== 'open' || until <= session.told || session.backlog > 0) continue;
+      session.told = until;
+      session.push({ k: 'DaemonLease', deadline: until });
+    }
+  }
+
+  // What sessions ask of their host.
+
+  dirty(session: Session): void {
+    session.isDirty = true;
+    this.#dirty.push(session);
+    if (this.#dirty.length === 1) setImmediate(this.#flush);
+  }
+
+  #flush = (): void => {
+    const sessions = this.#dirty;
+    this.#dirty = [];
+    for (const session of sessions) session.flush();
+  };
+
+  message(session: Session, m: ClientMessage): void {
+    if (session.state === 'dismissed') {
+      // A daemon that stops still takes back what is released; there is no answer any more.
+      if (m.k === 'ClientUnlock') this.#requests.unlock(session, m);
+      return;
+    }
+    if (session.state === 'greeting') {
+      this.#greet(session, m);
+      return;
+    }
+    if (m.k === 'ClientHello' || m.rid === 0) {
+      this.fault(session, 'TSDLM_PROTOCOL', m.k === 'ClientHello' ? 'a second greeting' : 'request number 0 is not allowed');
+      return;
+    }
+    switch (m.k) {
+      case 'ClientLock':
+        this.#requests.lock(session, m);
+        return;
+      case 'ClientUnlock':
+        this.#requests.unlock(session, m);
+        return;
+      case 'ClientConvert':
+        this.#requests.convert(session, m);
+        return;
+      case 'ClientCancel':
+        this.#requests.cancel(session, m);
+        return;
+      case 'ClientLvbWrite':
+        this.#requests.writeLvb(session, m);
+        return;
+      case 'ClientGroup':
+        this.#group(session, m.rid, m.pgid, m.graceMs);
+        return;
+      case 'ClientAdmin':
+        this.#admin(session, m.rid, m.verb, m.args);
+        return;
+    }
+  }
+
+  fault(session: Session, code: ErrorCode, text: string): void {
+    if (session.state === 'dismissed' || session.state === 'gone') return;
+    this.#o.log('warn', 'client-dismissed', { session: session.id, pid: session.pid, label: session.label, code, text });
+    this.#dismiss(session, code, text);
+  }
+
+  /** The client's side is closed: nobody acts under its locks, except a command that closed the session's socket. */
+  ended(session: Session): void {
+    if (session.state === 'gone') return;
+    session.destroy();
+    const group = session.group;
+    if (group === null || session.holds.size === 0 || !isGroupAlive(group)) {
+      this.#requests.freeAll(session);
+      return;
+    }
+    this.#requests.withdrawWaiting(session);
+    this.#o.log('warn', 'command-ended', {
+      session: session.id,
+      pgid: group.pgid,
+      why: 'its wrapper is gone and so is its session',
+    });
+    void endGroup(group, group.graceMs).then((isGone) => {
+      if (!isGone) this.#o.log('error', 'command-survives', { session: session.id, pgid: group.pgid });
+      // A command that cannot be ended keeps its locks until the last deadline it was told.
+      if (isGone) this.#requests.freeAll(session);
+      else setTimeout(() => this.#requests.freeAll(session), Math.max(0, session.told - this.now()));
+    });
+  }
+
+  #accept(socket: Socket): void {
+    const session = new Session(this, socket, this.#nextId++);
+    this.#sessions.set(session.id, session);
+    if (this.#sessions.size > SESSIONS_MAX) {
+      this.fault(session, 'TSDLM_LIMIT_REACHED', `this daemon has ${SESSIONS_MAX} clients, which is the most`);
+      return;
+    }
+    session.timer = setTimeout(() => {
+      this.fault(session, 'TSDLM_PROTOCOL', `no greeting came within ${GREETING_MS} ms`);
+    }, GREETING_MS);
+  }
+
+  #greet(session: Session, m: ClientMessage): void {
+    if (m.k !== 'ClientHello') {
+      this.fault(session, 'TSDLM_PROTOCOL', `a session begins with ClientHello, not with ${m.k}`);
+      return;
+    }
+    const version = Math.min(m.versionMax, CLIENT_VERSION_MAX);
+    if (version < m.versionMin || version < CLIENT_VERSION_MIN) {
+      const spoken = `this daemon speaks versions ${CLIENT_VERSION_MIN} to ${CLIENT_VERSION_MAX}`;
+      this.fault(
+        session,
+        'TSDLM_VERSION_MISMATCH',
+        `${spoken}, the client ${m.versionMin} to ${m.versionMax}: upgrade the older side`,
+      );
+      return;
+    }
+    if (session.timer !== null) clearTimeout(session.timer);
+    session.timer = null;
+    session.pid = m.pid;
+    session.start = processStat(m.pid)?.start ?? '';
+    session.label = m.label;
+    session.who = cutText(`${this.#o.node.name}:${m.pid} ${m.label}`.trimEnd(), WHO_BYTES_MAX);
+    session.greeted();
+    session.push({
+      k: 'DaemonWelcome',
+      version,
+      session: session.id,
+      node: this.#o.node.id,
+      nodeName: this.#o.node.name,
+      cluster: this.#o.cluster,
+      leaseMs: this.#o.limits.leaseMs,
+      heartbeatMs: this.#o.limits.heartbeatMs,
+      daemonVersion: this.#o.version,
+    });
+  }
+
+  #dismiss(session: Session, code: ErrorCode, text: string): void {
+    if (session.timer !== null) clearTimeout(session.timer);
+    session.dismiss(code, text);
+    this.#requests.withdrawWaiting(session);
+    this.#guard.watch(session);
+    this.#keepUntilTold(session);
+  }
+
+  /** Rule 8: what a dismissed client holds is its own until the last deadline it was told. */
+  #keepUntilTold(session: Session): void {
+    const left = session.granted > 0 ? session.told - this.now() : LINGER_MS;
+    session.timer = setTimeout(
+      () => {
+        // A timer may come early by a fraction of a millisecond.
+        if (session.granted > 0 && this.now() < session.told) this.#keepUntilTold(session);
+        else this.ended(session);
+      },
+      Math.max(1, left),
+    );
+  }
+
+  /** The last lock of a session is gone. */
+  #emptied(session: Session): void {
+    if (session.state !== 'gone') return;
+    this.#sessions.delete(session.id);
+    if (this.#sessions.size === 0) this.#onEmpty?.();
+  }
+
+  #group(session: Session, rid: number, pgid: number, graceMs: number): void {
+    if (pgid === 0) {
+      session.group = null;
+      session.done(rid);
+      return;
+    }
+    try {
+      session.group = acceptGroup(pgid, graceMs, session.pid);
+      session.wasTermSent = false;
+      session.done(rid);
+      this.#guard.watch(session);
+    } catch (error) {
+      if (!(error instanceof TsdlmError)) throw error;
+      session.deny(rid, error.code, error.message);
+    }
+  }
+
+  #admin(session: Session, rid: number, verb: string, args: unknown): void {
+    const reply = (result: AdminResult): void => {
+      session.admin--;
+      session.push({
+        k: 'DaemonAdminReply',
+        rid,
+        ok: result.ok,
+        code: result.code === undefined ? 0 : ERROR_CODES[result.code],
+        text: cutText(result.text ?? '', 2000),
+        data: result.data ?? null,
+      });
+    };
+    session.admin++;
+    if (session.admin > ADMIN_MAX) {
+      reply({ ok: false, code: 'TSDLM_LIMIT_REACHED', text: `${ADMIN_MAX} administration requests wait already` });
+    } else if (verb === 'unlock') {
+      this.#adminUnlock(args, reply);
+    } else if (verb === 'convert') {
+      this.#adminConvert(args, reply);
+    } else {
+      this.#o.admin(verb, args, this.#info(session)).then(reply, (error: unknown) => {
+        if (error instanceof TsdlmError && error.code !== 'TSDLM_INVARIANT') {
+          reply({ ok: false, code: error.code, text: error.message });
+          return;
+        }
+        throw error;
+      });
+    }
+  }
+
+  #adminUnlock(args: unknown, reply: (result: AdminResult) => void): void {
+    const { domain, name } = args as Partial<UnlockArgs>;
+    const hold = this.#findOwned(domain, name, reply);
+    if (hold === null) return;
+    const data: UnlockData = { domain: String(domain), name: String(name) };
+    hold.callback = (outcome) =>
+      reply(outcome === 'released' ? { ok: true, data } : refused(outcome as ErrorCode, 'the release failed'));
+    this.#requests.release(hold, 0, null);
+  }
+
+  #adminConvert(args: unknown, reply: (result: AdminResult) => void): void {
+    const { domain, name, mode, try: isTry, timeoutMs } = args as Partial<ConvertArgs>;
+    const wanted = typeof mode === 'string' ? modeFromName(mode) : undefined;
+    if (wanted === undefined) {
+      reply(refused('TSDLM_BAD_ARGUMENT', `mode '${String(mode)}' must be one of NL, PR and EX`));
+      return;
+    }
+    const hold = this.#findOwned(domain, name, reply);
+    if (hold === null) return;
+    const limit = typeof timeoutMs === 'number' && timeoutMs > 0 ? timeoutMs : 0;
+    this.#requests.convertOwned(hold, wanted, isTry === true, limit, (outcome, lock) => {
+      if (outcome !== 'granted') {
+        reply(refused(outcome as ErrorCode, denialText(outcome as ErrorCode, lock, true)));
+        return;
+      }
+      const token = tokenToBigInt(lock.te, lock.tc).toString();
+      const data: ConvertData = { domain: lock.domain, name: lock.name, mode: modeName(lock.mode as Mode), token };
+      reply({ ok: true, data });
+    });
+  }
+
+  /** The node-owned lock of that name, when it is held and nothing is under way with it. */
+  #findOwned(domain: unknown, name: unknown, reply: (result: AdminResult) => void): Hold | null {
+    if (typeof domain !== 'string' || typeof name !== 'string') {
+      reply(refused('TSDLM_BAD_ARGUMENT', 'domain and name must be given as texts'));
+      return null;
+    }
+    const hold = this.#nodeOwned.find(domain, name);
+    if (hold === undefined || hold.lock === null || !hold.isGranted) {
+      const where = `node ${this.#o.node.name} itself owns no lock '${name.slice(0, 80)}' in domain '${domain.slice(0, 63)}'`;
+      reply(refused('TSDLM_NOT_HELD', `${where}; a lock is released by its owner, and a node's lock on that node`));
+      return null;
+    }
+    if (hold.asked !== 0 || hold.callback !== null || hold.release !== null) {
+      reply(refused('TSDLM_CONFLICT', `'${name.slice(0, 80)}' is being converted or released already`));
+      return null;
+    }
+    return hold;
+  }
+
+  #info(session: Session): SessionInfo {
+    let waiting = 0;
+    for (const hold of session.holds.values()) if (hold.asked !== 0) waiting++;
+    return {
+      id: session.id,
+      pid: session.pid,
+      label: session.label,
+      state: session.state,
+      held: session.granted,
+      waiting,
+      group: session.group?.pgid ?? 0,
+      sinceMs: Math.round(this.now() - session.openedAt),
+      backlogBytes: session.backlog,
+    };
+  }
+}
+
+function refused(code: ErrorCode, text: string): AdminResult {
+  return { ok: false, code, text };
+}
