@@ -300,7 +300,6 @@ function rebuildResource(s: EngineState, domain: Domain, res: LockRes, local: Lo
   res.gen = domain.epoch;
   res.isUnconfirmed = false;
   domain.unconfirmed.delete(res);
-  domain.mles.delete(res.name);
   res.refs = null;
   const locks = [...(rebuild?.locks.values() ?? [])];
   for (const lock of locks) {

@@ -4,6 +4,7 @@
  * compatible, tokens must rise, a name must have one master per epoch; at the end everything waiting must be granted.
  */
 import t from 'tap';
+import { dumpEngine } from '../../src/master/dump.js';
 import type { LocalLock } from '../../src/master/types.js';
 import { EX, isCompatible, type Mode } from '../../src/protocol/modes.js';
 import { EngineWorld } from './harness.js';
@@ -157,6 +158,7 @@ export function runSeed(seed: number, steps = 400): string | null {
   }
   if (owned.size > 0) {
     const o = [...owned][0] as Owned;
+    if (process.env.DUMP) for (const [n, e] of world.engines) console.error(n, JSON.stringify(dumpEngine(e).domains));
     return `seed ${seed} (killed ${killed}): ${owned.size} requests never end, e.g. node ${o.node} ${o.lock.name} ${o.lock.id} want ${o.lock.want} mode ${o.lock.mode} master ${world.masterOf(o.lock.name)} ${world.of(o.lock)}`;
   }
   world.advance(2000);
