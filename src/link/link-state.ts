@@ -159,14 +159,33 @@ export class LinkState<T> {
   send(payload: T, bytes: number): Item<T> | null {
     if (this.#broken) return null;
     if (this.#unackedBytes + bytes > this.#backlogBytesMax || this.#sentLast >= SEQ_MAX) {
-      this.#dropAll();
-      this.#broken = true;
+      this.breakOff();
       return null;
     }
     const item: Item<T> = { seq: ++this.#sentLast, payload, bytes };
     this.#items.push(item);
     this.#unackedBytes += bytes;
     return item;
+  }
+
+  /** Kept messages behind `seq`, oldest first, as many as fit `bytesMax` (at least one): for a writer that had to pause. */
+  keptAfter(seq: number, bytesMax: number): Item<T>[] {
+    const skip = Math.max(0, seq - (this.#sentLast - this.unackedCount));
+    const out: Item<T>[] = [];
+    let bytes = 0;
+    for (let i = this.#head + skip; i < this.#items.length; i++) {
+      const item = this.#items[i] as Item<T>;
+      bytes += item.bytes;
+      if (bytes > bytesMax && out.length > 0) break;
+      out.push(item);
+    }
+    return out;
+  }
+
+  /** Gives the stream up, as after an overflow: the pair must be reset at the next handshake. */
+  breakOff(): void {
+    this.#dropAll();
+    this.#broken = true;
   }
 
   /** A numbered message has arrived. `gap`: messages are missing, which cannot happen on a sound connection; close it. */

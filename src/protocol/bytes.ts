@@ -66,6 +66,15 @@ export function putText(b: Buffer, p: number, s: string, max: number): number {
   return p + 1 + b.write(s, p + 1, bytes, 'utf8');
 }
 
+/** The text cut to at most `max` bytes of UTF-8, at a character's border. */
+export function fitText(s: string, max: number): string {
+  if (Buffer.byteLength(s) <= max) return s;
+  const b = Buffer.from(s);
+  let end = max;
+  while (end > 0 && ((b[end] as number) & 0xc0) === 0x80) end--;
+  return b.toString('utf8', 0, end);
+}
+
 /** One byte: 0 = null, 64 = the block follows. */
 export function putLvb(b: Uint8Array, p: number, v: Uint8Array | null): number {
   if (v === null) {

@@ -12,6 +12,7 @@
 import { putU32, putU48 } from './bytes.js';
 import { type AnyMessage, codecOf, decodeAt, FIXED_BYTES_MAX } from './codec.js';
 import { InvariantError, TsdlmError } from './errors.js';
+import { PEER_FRAME_BYTES_MAX } from './limits.js';
 
 /** Length word and type. */
 export const FRAME_HEADER_BYTES = 5;
@@ -140,6 +141,11 @@ export class FrameWriter {
   #parts: Buffer[] = [];
   #partBytes = 0;
   #frameStart = 0;
+  readonly #frameBytesMax: number;
+
+  constructor(options: { frameBytesMax?: number } = {}) {
+    this.#frameBytesMax = options.frameBytesMax ?? PEER_FRAME_BYTES_MAX;
+  }
 
   /** Bytes waiting for take(). */
   get bytes(): number {
@@ -156,7 +162,10 @@ export class FrameWriter {
     return this.#pos;
   }
 
-  /** Appends one frame and returns its bytes, length word included. `seq`: for lock messages between daemons only. */
+  /**
+   * Appends one frame and returns its bytes, length word included. `seq`: for lock messages between daemons only. Throws
+   * TSDLM_FRAME_TOO_LARGE, and appends nothing, when the frame is above the writer's limit.
+   */
   push(m: AnyMessage, seq = 0): number {
     const codec = codecOf(m);
     const sequenced = isSequenced(codec.type);
@@ -164,6 +173,12 @@ export class FrameWriter {
     let body: Buffer | null = null;
     if (codec.encodePacked) {
       body = codec.encodePacked(m);
+      if (header - 4 + body.length > this.#frameBytesMax) {
+        throw new TsdlmError(
+          'TSDLM_FRAME_TOO_LARGE',
+          `${codec.name} of ${body.length} bytes is above the limit of ${this.#frameBytesMax} bytes for one frame`,
+        );
+      }
       this.#room(header + body.length);
     } else {
       this.#room(header + FIXED_BYTES_MAX);
@@ -184,14 +199,6 @@ export class FrameWriter {
     this.#frameStart = start;
     this.#pos = end;
     return end - start;
-  }
-
-  /** Appends frames that are bytes already (a resend). */
-  pushBytes(b: Buffer): void {
-    this.#room(b.length);
-    b.copy(this.#slab, this.#pos);
-    this.#frameStart = this.#pos;
-    this.#pos += b.length;
   }
 
   /** Everything since the last take, as one buffer. Empty when there is nothing. */

@@ -1,0 +1,489 @@
+/**
+ * The network of one daemon: a link to every other node, kept up for as long as the daemon runs.
+ *
+ * The problem: connections break, arrive twice, come from strangers, and name resolution, TLS and handshakes all fail in ways
+ * of their own; the core above wants to know only "this peer is usable", "it is not", and messages. The idea: one PeerLink per
+ * configured node that outlives its connections; of each pair the higher number dials (as in o2net), again and again with a
+ * short random back-off; any connection that finishes its handshake replaces the one before it.
+ *
+ * Order: onUp comes before any onMessage of that link, onDown after the last one. With `reset` no message of before ever
+ * arrives afterwards. send() never calls back.
+ * Left to others: the stream and what waits (peer-link.ts), one socket (peer-connection.ts), what a message means (the core).
+ */
+import { createServer, type Server, type Socket, connect as tcpConnect } from 'node:net';
+import { createServer as createTlsServer, type TLSSocket, connect as tlsConnect } from 'node:tls';
+import type { TimeLimits } from '../membership/time-limits.js';
+import { TsdlmError } from '../protocol/errors.js';
+import { checkHello, FEATURES, type Versions } from '../protocol/handshake.js';
+import type { Incarnation, NodeId, StartCount } from '../protocol/ids.js';
+import type { Challenge, Hello } from '../protocol/link-messages.js';
+import type { PeerMessage } from '../protocol/peer-messages.js';
+import { PeerConnection, type PeerConnectionOptions } from './peer-connection.js';
+import { derivePeerKeys, type PeerKeys, PSK_IDENTITY, TLS_COMMON } from './peer-keys.js';
+import { PeerLink, type PeerLinkHost } from './peer-link.js';
+
+/** Connections that have not proven the key; one more ends the oldest. */
+const UNPROVEN_MAX = 64;
+const CONNECT_MS = 1000;
+const HANDSHAKE_MS = 5000;
+const BACKOFF_MIN_MS = 20;
+const BACKOFF_MAX_MS = 1000;
+/** A link that lived this long was sound: the next dialling starts with the short back-off. */
+const SOUND_MS = 1000;
+const ACK_DELAY_MS = 20;
+/** What close() grants the last messages to leave. */
+const CLOSE_MS = 300;
+/** Lines about refused strangers per second. */
+const STRANGER_LINES = 5;
+
+export interface PeerNode {
+  id: NodeId;
+  name: string;
+  host: string;
+  /** Read at each dialling. */
+  port: number;
+}
+
+export interface PeerNetOptions {
+  self: NodeId;
+  incarnation: Incarnation;
+  /** All nodes of the cluster, this one may be among them. */
+  nodes: readonly PeerNode[];
+  listen: { host: string; port: number };
+  clusterName: string;
+  clusterKey: Buffer;
+  /** Checksum of what must agree; not secret. */
+  configSum: string;
+  limits: TimeLimits;
+  /** False: plain TCP; the handshake still proves the key, but nothing behind it is protected. */
+  tls: boolean;
+  log(level: 'debug' | 'info' | 'warn' | 'error', event: string, data: Record<string, unknown>): void;
+  onMessage(from: NodeId, m: PeerMessage): void;
+  onUp(peer: NodeId, startCount: StartCount, reset: boolean): void;
+  onDown(peer: NodeId): void;
+  /** For tests. */
+  versions?: Versions;
+  backlogBytesMax?: number;
+  handshakeMs?: number;
+}
+
+export interface PeerStatus {
+  peer: NodeId;
+  name: string;
+  state: 'up' | 'down';
+  startCount: StartCount;
+  rttMs: number | null;
+  lastError: { code: string; text: string } | null;
+  bytesQueued: number;
+  generation: number;
+}
+
+/** The dialling side of one peer. */
+interface Dial {
+  link: PeerLink;
+  node: PeerNode;
+  socket: Socket | null;
+  conn: PeerConnection | null;
+  timer: NodeJS.Timeout | null;
+  fails: number;
+}
+
+export class PeerNet {
+  readonly #o: PeerNetOptions;
+  readonly #keys: PeerKeys;
+  readonly #links = new Map<NodeId, PeerLink>();
+  readonly #names = new Map<NodeId, string>();
+  readonly #dials = new Map<NodeId, Dial>();
+  readonly #server: Server;
+  /** Sockets that have not finished their handshake, oldest first, by remote address (TLS hides the raw socket). */
+  readonly #unproven = new Map<string, Socket>();
+  /** Sockets of any kind, to end them all at close. */
+  readonly #sockets = new Set<Socket>();
+  readonly #dirty = new Set<PeerLink>();
+  readonly #ackDue = new Set<PeerLink>();
+  #incarnation: Incarnation;
+  #flushing: NodeJS.Immediate | null = null;
+  #ackTimer: NodeJS.Timeout | null = null;
+  #heartbeat: NodeJS.Timeout | null = null;
+  #lastTick = 0;
+  #started = false;
+  #closed = false;
+  #lines = { second: 0, count: 0 };
+
+  constructor(options: PeerNetOptions) {
+    this.#o = options;
+    this.#incarnation = options.incarnation;
+    this.#keys = derivePeerKeys(options.clusterKey);
+    const host: PeerLinkHost = {
+      wantFlush: (link) => this.#wantFlush(link),
+      wantAck: (link) => this.#wantAck(link),
+      onMessage: options.onMessage,
+      onUp: (link, reset) => this.#onUp(link, reset),
+      onDown: (link, error) => this.#onDown(link, error),
+      log: options.log,
+    };
+    for (const node of options.nodes) {
+      if (node.id === options.self) continue;
+      const link = new PeerLink(node.id, host, options.backlogBytesMax);
+      this.#links.set(node.id, link);
+      this.#names.set(node.id, node.name);
+      if (node.id < options.self) {
+        this.#dials.set(node.id, { link, node, socket: null, conn: null, timer: null, fails: 0 });
+      }
+    }
+    this.#server = options.tls
+      ? createTlsServer({
+          ...TLS_COMMON,
+          handshakeTimeout: options.handshakeMs ?? HANDSHAKE_MS,
+          pskCallback: () => this.#keys.psk,
+        })
+      : createServer();
+    this.#server.on('connection', (socket: Socket) => this.#onRawSocket(socket));
+    this.#server.on('secureConnection', (socket: Socket) => this.#accept(socket));
+    this.#server.on('tlsClientError', (e: Error, socket: TLSSocket) => {
+      this.#stranger('peer_refused', {
+        code: 'TSDLM_AUTH_FAILED',
+        text: `TLS handshake failed (${e.message}): another cluster key, or no tsdlm daemon`,
+        from: socket.remoteAddress ?? '',
+      });
+    });
+  }
+
+  /** Opens the port. Throws TSDLM_BAD_CONFIG when it cannot be had. */
+  listen(): Promise<{ port: number }> {
+    const { host, port } = this.#o.listen;
+    return new Promise((resolve, reject) => {
+      const onError = (e: Error): void => {
+        reject(
+          new TsdlmError('TSDLM_BAD_CONFIG', `cannot listen for other nodes on ${host}:${port}: ${e.message}`, { cause: e }),
+        );
+      };
+      this.#server.once('error', onError);
+      this.#server.listen({ host, port, backlog: 256 }, () => {
+        this.#server.off('error', onError);
+        this.#server.on('error', (e) => this.#o.log('error', 'peer_listen', { text: e.message }));
+        const address = this.#server.address();
+        resolve({ port: typeof address === 'object' && address !== null ? address.port : port });
+      });
+    });
+  }
+
+  /** Begins to dial. */
+  start(): void {
+    if (this.#started || this.#closed) return;
+    this.#started = true;
+    this.#lastTick = performance.now();
+    this.#heartbeat = setInterval(() => this.#tick(), this.#o.limits.heartbeatMs);
+    for (const dial of this.#dials.values()) this.#dial(dial);
+  }
+
+  /** Control class: dropped when there is no link. Lock class: kept until acknowledged, or lost together with a reset. */
+  send(to: NodeId, m: PeerMessage): void {
+    this.#links.get(to)?.send(m);
+  }
+
+  /** True when the link to the peer is usable. */
+  isUp(peer: NodeId): boolean {
+    return this.#links.get(peer)?.conn != null;
+  }
+
+  /** The incarnation that the peer said in its last complete handshake. */
+  incarnationOf(peer: NodeId): Incarnation | null {
+    return this.#links.get(peer)?.lastSeen ?? null;
+  }
+
+  /** A new life of this node inside the same process: all links end (onDown, at once) and begin anew with a reset. */
+  setIncarnation(incarnation: Incarnation): void {
+    this.#incarnation = incarnation;
+    const error = new TsdlmError('TSDLM_UNAVAILABLE', `node ${this.#o.self} has begun a new incarnation`);
+    for (const link of this.#links.values()) link.reset(error);
+    for (const dial of this.#dials.values()) {
+      dial.fails = 0;
+      if (!dial.conn) dial.socket?.destroy();
+    }
+  }
+
+  status(): PeerStatus[] {
+    return [...this.#links.values()].map((link) => ({
+      peer: link.id,
+      name: this.#names.get(link.id) ?? '',
+      state: link.conn ? 'up' : 'down',
+      startCount: link.lastSeen?.startCount ?? 0,
+      rttMs: link.rttMs,
+      lastError: link.lastError ? { code: link.lastError.code, text: link.lastError.message } : null,
+      bytesQueued: link.bytesQueued,
+      generation: link.stream.generation,
+    }));
+  }
+
+  /** Test switch: while on, nothing passes between this node and the peer in either direction, as if the cable were cut. */
+  block(peer: NodeId, on: boolean): void {
+    const link = this.#links.get(peer);
+    if (!link) return;
+    link.blocked = on;
+    const conns = [link.conn, this.#dials.get(peer)?.conn];
+    for (const conn of conns) {
+      if (on) conn?.mute();
+      else if (conn?.isMuted) conn.close(new TsdlmError('TSDLM_UNAVAILABLE', `node ${peer} was blocked`));
+    }
+  }
+
+  /**
+   * Ends all links and the port. What was sent before is written first, to peers that read. onDown is still called for links
+   * that were up; nothing is called after that.
+   */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    if (this.#heartbeat) clearInterval(this.#heartbeat);
+    if (this.#ackTimer) clearTimeout(this.#ackTimer);
+    for (const link of this.#links.values()) {
+      link.flush();
+      link.reset(new TsdlmError('TSDLM_STOPPING', `node ${this.#o.self} is stopping`));
+    }
+    if (this.#flushing) clearImmediate(this.#flushing);
+    for (const dial of this.#dials.values()) {
+      if (dial.timer) clearTimeout(dial.timer);
+      dial.socket?.destroy();
+    }
+    const done = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    const timer = setTimeout(() => this.#destroyAll(), CLOSE_MS);
+    for (const socket of this.#unproven.values()) socket.destroy();
+    await Promise.all([done, ...[...this.#sockets].map((s) => new Promise((resolve) => s.once('close', resolve)))]);
+    clearTimeout(timer);
+  }
+
+  #destroyAll(): void {
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  // --- Writing: one flush per turn of the event loop for all peers ---------------------------------------------------
+
+  #wantFlush(link: PeerLink): void {
+    this.#dirty.add(link);
+    this.#flushing ??= setImmediate(() => {
+      this.#flushing = null;
+      const links = [...this.#dirty];
+      this.#dirty.clear();
+      for (const one of links) one.flush();
+    });
+  }
+
+  #wantAck(link: PeerLink): void {
+    this.#ackDue.add(link);
+    if (this.#closed) return;
+    this.#ackTimer ??= setTimeout(() => {
+      this.#ackTimer = null;
+      const links = [...this.#ackDue];
+      this.#ackDue.clear();
+      for (const one of links) one.ackNow();
+    }, ACK_DELAY_MS);
+  }
+
+  #tick(): void {
+    const now = performance.now();
+    // Held up ourselves (a pause, a long turn): what others sent meanwhile is not read yet, so nobody counts as silent.
+    const late = now - this.#lastTick > 2 * this.#o.limits.heartbeatMs;
+    this.#lastTick = now;
+    for (const link of this.#links.values()) link.tick(now, late);
+  }
+
+  // --- Links ---------------------------------------------------------------------------------------------------------
+
+  #onUp(link: PeerLink, reset: boolean): void {
+    const startCount = link.lastSeen?.startCount ?? 0;
+    this.#o.log('info', 'peer_up', { peer: link.id, startCount, reset });
+    this.#o.onUp(link.id, startCount, reset);
+  }
+
+  #onDown(link: PeerLink, error: TsdlmError): void {
+    this.#o.log('info', 'peer_down', { peer: link.id, code: error.code, text: error.message });
+    this.#o.onDown(link.id);
+  }
+
+  /** What the two directions of connecting have in common. */
+  #connection(socket: Socket, role: 'dial' | 'accept', peer: NodeId, ended: PeerConnectionOptions['onClosed']): PeerConnection {
+    this.#sockets.add(socket);
+    return new PeerConnection({
+      socket,
+      role,
+      self: this.#o.self,
+      peer,
+      keys: this.#keys,
+      handshakeMs: this.#o.handshakeMs ?? HANDSHAKE_MS,
+      ...(this.#o.versions ? { versions: this.#o.versions } : {}),
+      hello: (to) => this.#hello(to),
+      judge: (challenge, hello) => this.#judge(role, peer, challenge, hello),
+      onClaim: (from) => !this.#links.get(from)?.blocked,
+      onUp: (conn, result) => {
+        const link = this.#links.get(result.peer);
+        return link ? link.opened(conn, result) : new TsdlmError('TSDLM_UNKNOWN_NODE', `node ${result.peer} is not configured`);
+      },
+      onFrame: (conn, type, b, start, end) => this.#links.get(conn.peer)?.onFrame(conn, type, b, start, end),
+      onTurn: (conn) => this.#links.get(conn.peer)?.onTurn(),
+      onDrain: (conn) => this.#links.get(conn.peer)?.onDrain(),
+      onClosed: (conn, error) => {
+        this.#sockets.delete(socket);
+        this.#links.get(conn.peer)?.closed(conn, error);
+        ended(conn, error);
+      },
+    });
+  }
+
+  #hello(to: NodeId): Hello {
+    const { heartbeatMs, leaseMs, marginMs, suspectMs, deadMs, electionMs, tickMs } = this.#o.limits;
+    const link = this.#links.get(to);
+    const startCount = this.#incarnation.startCount;
+    return {
+      k: 'LinkHello',
+      cluster: this.#o.clusterName,
+      configSum: this.#o.configSum,
+      limits: { heartbeatMs, leaseMs, marginMs, suspectMs, deadMs, electionMs, tickMs },
+      features: [...FEATURES],
+      incarnation: this.#incarnation,
+      // A node that we do not know is refused by what it says next, or refuses us by this.
+      open: link
+        ? link.stream.opening(startCount)
+        : { startCount, peerStartCount: 0, generation: 0, received: 0, keptFrom: 1, sentLast: 0 },
+    };
+  }
+
+  #judge(role: 'dial' | 'accept', expected: NodeId, challenge: Challenge, hello: Hello): TsdlmError | null {
+    return checkHello(
+      {
+        self: this.#o.self,
+        role,
+        expected,
+        isNode: (id) => id === this.#o.self || this.#links.has(id),
+        cluster: this.#o.clusterName,
+        configSum: this.#o.configSum,
+        limits: this.#o.limits,
+        lastSeen: (id) => this.#links.get(id)?.lastSeen ?? null,
+      },
+      challenge,
+      hello,
+    );
+  }
+
+  // --- Accepting -------------------------------------------------------------------------------------------------------
+
+  /** Every new socket, before TLS: bounds how many may be there without having proven anything. */
+  #onRawSocket(socket: Socket): void {
+    const key = addressOf(socket);
+    this.#sockets.add(socket);
+    this.#unproven.set(key, socket);
+    socket.once('close', () => {
+      this.#sockets.delete(socket);
+      if (this.#unproven.get(key) === socket) this.#unproven.delete(key);
+    });
+    if (this.#unproven.size > UNPROVEN_MAX) {
+      const [oldest] = this.#unproven;
+      if (oldest) {
+        this.#unproven.delete(oldest[0]);
+        oldest[1].destroy();
+        this.#stranger('peer_refused', { code: 'TSDLM_OVERLOADED', text: `more than ${UNPROVEN_MAX} connections without proof` });
+      }
+    }
+    if (this.#closed) socket.destroy();
+    else if (!this.#o.tls) this.#accept(socket);
+  }
+
+  #accept(socket: Socket): void {
+    const key = addressOf(socket);
+    const conn = this.#connection(socket, 'accept', 0, (ended, error) => {
+      if (!this.#closed && this.#links.get(ended.peer)?.lastError !== error) {
+        this.#stranger('peer_refused', { peer: ended.peer, from: key, code: error.code, text: error.message });
+      }
+      const link = this.#links.get(ended.peer);
+      if (link && !link.conn) link.lastError = error;
+    });
+    conn.whenProven(() => this.#unproven.delete(key));
+  }
+
+  /** A line about somebody who did not get in, at most a few per second. */
+  #stranger(event: string, data: Record<string, unknown>): void {
+    const second = Math.floor(performance.now() / 1000);
+    if (this.#lines.second !== second) this.#lines = { second, count: 0 };
+    if (this.#lines.count++ < STRANGER_LINES) this.#o.log('warn', event, data);
+  }
+
+  // --- Dialling --------------------------------------------------------------------------------------------------------
+
+  #dial(dial: Dial): void {
+    dial.timer = null;
+    if (this.#closed) return;
+    if (dial.link.blocked) {
+      this.#dialAgain(dial, null);
+      return;
+    }
+    const { host, port } = dial.node;
+    const { psk } = this.#keys;
+    const socket: Socket = this.#o.tls
+      ? tlsConnect({
+          ...TLS_COMMON,
+          host,
+          port,
+          pskCallback: () => ({ psk, identity: PSK_IDENTITY }),
+          // Reached only by a server that shows a certificate instead of knowing the key.
+          checkServerIdentity: () => new Error('the other side shows a certificate instead of the cluster key'),
+        })
+      : tcpConnect({ host, port });
+    dial.socket = socket;
+    this.#sockets.add(socket);
+    let failure: Error | null = null;
+    const timer = setTimeout(() => socket.destroy(new Error(`no connection after ${CONNECT_MS} ms`)), CONNECT_MS);
+    const onError = (e: Error): void => {
+      failure = e;
+    };
+    const onClose = (): void => {
+      clearTimeout(timer);
+      this.#sockets.delete(socket);
+      dial.socket = null;
+      this.#dialAgain(dial, dialError(dial.node, failure));
+    };
+    socket.on('error', onError);
+    socket.once('close', onClose);
+    socket.once(this.#o.tls ? 'secureConnect' : 'connect', () => {
+      clearTimeout(timer);
+      socket.off('error', onError);
+      socket.off('close', onClose);
+      dial.conn = this.#connection(socket, 'dial', dial.node.id, (conn, error) => {
+        if (conn.upForMs >= SOUND_MS) dial.fails = 0;
+        dial.conn = null;
+        dial.socket = null;
+        this.#dialAgain(dial, conn.wasUp ? null : error);
+      });
+    });
+  }
+
+  #dialAgain(dial: Dial, error: TsdlmError | null): void {
+    if (this.#closed || dial.timer) return;
+    if (error) {
+      const known = dial.link.lastError;
+      const repeated = known?.code === error.code && known.message === error.message;
+      dial.link.lastError = error;
+      const data = { peer: dial.node.id, code: error.code, text: error.message };
+      this.#o.log(repeated ? 'debug' : 'warn', 'peer_dial_failed', data);
+    }
+    const most = Math.min(BACKOFF_MAX_MS, BACKOFF_MIN_MS * 2 ** Math.min(dial.fails, 10));
+    dial.fails++;
+    dial.timer = setTimeout(() => this.#dial(dial), most * (0.5 + Math.random() / 2));
+  }
+}
+
+function addressOf(socket: Socket): string {
+  return `${socket.remoteAddress ?? '?'}:${socket.remotePort ?? 0}`;
+}
+
+/** Why a dialled socket ended before the handshake. */
+function dialError(node: PeerNode, e: Error | null): TsdlmError {
+  const where = `node ${node.id} (${node.host}:${node.port})`;
+  const code = (e as NodeJS.ErrnoException | null)?.code ?? '';
+  if (code.startsWith('ERR_SSL') || code === 'EPROTO') {
+    return new TsdlmError(
+      'TSDLM_AUTH_FAILED',
+      `TLS handshake with ${where} failed (${e?.message ?? code}): the cluster key and the tls setting must be equal on all nodes`,
+    );
+  }
+  return new TsdlmError('TSDLM_UNAVAILABLE', `cannot reach ${where}: ${e?.message ?? 'connection closed'}`);
+}
