@@ -4,8 +4,15 @@ import type { ErrorCode } from '../protocol/errors.js';
 import type { Mode } from '../protocol/modes.js';
 import type { Session } from './session.js';
 
-/** How an administration request (convert, unlock by name) hears of its outcome. */
-export type HoldCallback = (outcome: 'granted' | 'released' | ErrorCode, lock: LocalLock) => void;
+/** How an administration request (convert, unlock by name) hears of its outcome: 'done' or the code of its failure. */
+export type HoldCallback = (outcome: 'done' | ErrorCode, lock: LocalLock) => void;
+
+/** A release that was asked for. `rid` 0 = no request waits for the answer. */
+export interface Release {
+  rid: number;
+  lvb: Uint8Array | null;
+  done: HoldCallback | null;
+}
 
 export class Hold {
   /** The session that speaks for it; null once a node-owned lock has outlived its session. */
@@ -19,15 +26,15 @@ export class Hold {
   /** The mode the owner was last told; -1 = none yet. */
   told: Mode | -1 = -1;
   usesLvb: boolean;
-  /** Release asked for: its request number (0 = nobody waits for the answer). */
-  release: { rid: number; lvb: Uint8Array | null } | null = null;
+  release: Release | null = null;
   /** The release was given to the core. */
   isReleasing = false;
   /** The owner is gone: whatever is granted goes back at once. */
   isDead = false;
   /** On the node's clock; 0 = not granted yet. */
   since = 0;
-  callback: HoldCallback | null = null;
+  /** Set while a conversion by name is under way. */
+  converted: HoldCallback | null = null;
 
   constructor(session: Session | null, rid: number, nodeOwned: boolean, usesLvb: boolean) {
     this.session = session;

@@ -6,22 +6,23 @@
  * the core. So every lock has one small record (Hold) that says what was asked, told and is to be done; a release that
  * cannot be done now is noted there and done when the core's answer comes, outside of its call.
  */
-import type { CoreApi } from '../core/types.js';
+
 import { type LocalLock, LVB_VALID } from '../master/types.js';
 import type { ClientMessage } from '../protocol/client-messages.js';
 import type { ErrorCode } from '../protocol/errors.js';
 import { SESSION_LOCKS_MAX } from '../protocol/limits.js';
 import { EX, type Mode, modeName } from '../protocol/modes.js';
 import { LOCK_LVB, LOCK_NODE_OWNED, LOCK_TRY } from '../protocol/peer-messages.js';
+import type { DoorCore } from './clock-core.js';
 import type { Session } from './session.js';
-import { Hold } from './session-hold.js';
+import { Hold, type HoldCallback } from './session-hold.js';
 import type { NodeOwnedLocks } from './session-node-owned.js';
 import { denialText, lostText, NODE_OWNED_REFUSED } from './session-text.js';
 
 type Message<K extends ClientMessage['k']> = Extract<ClientMessage, { k: K }>;
 
 export interface RequestsOptions {
-  core: CoreApi;
+  core: DoorCore;
   now: () => number;
   nodeOwnedAllowed: boolean;
   nodeOwned: NodeOwnedLocks;
@@ -85,7 +86,7 @@ export class SessionRequests {
     const hold = session.holds.get(m.lock);
     if (hold === undefined || hold.lock === null || !hold.isGranted || hold.release !== null) {
       session.deny(m.rid, 'TSDLM_NOT_HELD', `lock ${m.lock} of this session is not held, so it cannot be converted`);
-    } else if (hold.asked !== 0 || hold.callback !== null) {
+    } else if (hold.asked !== 0 || hold.converted !== null) {
       session.deny(m.rid, 'TSDLM_BAD_ARGUMENT', `lock ${m.lock} of this session is being converted already`);
     } else if (session.holds.has(m.rid) || session.converting.has(m.rid)) {
       session.deny(m.rid, 'TSDLM_BAD_ARGUMENT', `request number ${m.rid} is in use in this session`);
@@ -104,9 +105,9 @@ export class SessionRequests {
   }
 
   /** Converts a node-owned lock by name; the outcome goes to `callback`. */
-  convertOwned(hold: Hold, mode: Mode, isTry: boolean, timeoutMs: number, callback: NonNullable<Hold['callback']>): void {
+  convertOwned(hold: Hold, mode: Mode, isTry: boolean, timeoutMs: number, callback: HoldCallback): void {
     if (hold.lock === null) return;
-    hold.callback = callback;
+    hold.converted = callback;
     this.#convert(hold, hold.lock, mode, isTry, timeoutMs, null);
   }
 
@@ -121,10 +122,10 @@ export class SessionRequests {
   }
 
   /** Ends a lock in whatever state it is: a request under way is withdrawn first. */
-  release(hold: Hold, rid: number, lvb: Uint8Array | null): void {
-    hold.release = { rid, lvb };
+  release(hold: Hold, rid: number, lvb: Uint8Array | null, done: HoldCallback | null = null): void {
+    hold.release = { rid, lvb, done };
     if (hold.lock === null) return;
-    if (hold.asked !== 0 || hold.callback !== null) this.#o.core.cancel(this.#o.now(), hold.lock);
+    if (hold.asked !== 0 || hold.converted !== null) this.#o.core.cancel(this.#o.now(), hold.lock);
     else this.#unlock(hold, hold.lock);
   }
 
@@ -217,8 +218,8 @@ export class SessionRequests {
     if (!hold.isGranted && session !== null) session.granted++;
     if (hold.since === 0) hold.since = this.#o.now();
     hold.told = lock.mode as Mode;
-    const callback = hold.callback;
-    hold.callback = null;
+    const callback = hold.converted;
+    hold.converted = null;
     if (session !== null && hold.asked !== 0) {
       const deadline = this.#o.core.leaseUntil;
       // Told counts from here on, although the bytes leave only at the end of this turn.
@@ -237,7 +238,7 @@ export class SessionRequests {
       this.#o.granted(session);
     }
     hold.asked = 0;
-    callback?.('granted', lock);
+    callback?.('done', lock);
     if (hold.release !== null || hold.isDead) this.#unlockLater(hold);
   }
 
@@ -246,11 +247,12 @@ export class SessionRequests {
     if (!(hold instanceof Hold)) return;
     hold.lock = lock;
     const session = hold.session;
-    const callback = hold.callback;
-    hold.callback = null;
+    const callback = hold.converted;
+    hold.converted = null;
     if (hold.asked !== 0 && session !== null) {
       session.converting.delete(hold.asked);
-      session.deny(hold.asked, code, denialText(code, lock, hold.isGranted));
+      const why = session.isStopping && code === 'TSDLM_CANCELLED' ? 'TSDLM_STOPPING' : code;
+      session.deny(hold.asked, why, denialText(why, lock, hold.isGranted));
     }
     hold.asked = 0;
     callback?.(code, lock);
@@ -266,10 +268,9 @@ export class SessionRequests {
     const hold = lock.ctx;
     if (!(hold instanceof Hold)) return;
     if (hold.release !== null) hold.session?.done(hold.release.rid);
-    const callback = hold.callback;
-    hold.callback = null;
+    const done = hold.release?.done;
     this.#drop(hold, lock);
-    callback?.('released', lock);
+    done?.('done', lock);
   }
 
   bast(lock: LocalLock, mode: Mode): void {
@@ -282,11 +283,12 @@ export class SessionRequests {
     const hold = lock.ctx;
     if (!(hold instanceof Hold)) return;
     const session = hold.session;
-    const callback = hold.callback;
+    const callback = hold.converted;
     const wasGranted = hold.isGranted;
-    hold.callback = null;
+    hold.converted = null;
     this.#drop(hold, lock);
     callback?.(code, lock);
+    hold.release?.done?.(code, lock);
     if (session === null) return;
     if (hold.release !== null) session.done(hold.release.rid);
     else if (wasGranted) session.pushLost(hold.rid, code, lostText(code, lock));

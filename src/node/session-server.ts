@@ -12,24 +12,22 @@
  * event loop leave as one write per session. What requests mean is session-requests.ts.
  */
 import { createServer, type Server, type Socket } from 'node:net';
-import type { CoreApi } from '../core/types.js';
 import type { LocalLock } from '../master/types.js';
 import type { TimeLimits } from '../membership/time-limits.js';
-import type { ConvertArgs, ConvertData, UnlockArgs, UnlockData } from '../protocol/admin.js';
 import { CLIENT_VERSION_MAX, CLIENT_VERSION_MIN, type ClientMessage } from '../protocol/client-messages.js';
 import { ERROR_CODES, type ErrorCode, TsdlmError } from '../protocol/errors.js';
-import { tokenToBigInt } from '../protocol/ids.js';
 import { SESSIONS_MAX } from '../protocol/limits.js';
-import { type Mode, modeFromName, modeName } from '../protocol/modes.js';
+import type { Mode } from '../protocol/modes.js';
 import { cutText } from '../protocol/text.js';
+import type { DoorCore } from './clock-core.js';
 import { Session, type SessionHost } from './session.js';
+import { type AdminResult, OwnedAdmin } from './session-admin.js';
 import { acceptGroup, endGroup, isGroupAlive, processStat } from './session-group.js';
 import { SessionGuard } from './session-guard.js';
 import { Hold } from './session-hold.js';
 import { NodeOwnedLocks } from './session-node-owned.js';
 import { SessionRequests } from './session-requests.js';
 import { listenOn } from './session-socket.js';
-import { denialText } from './session-text.js';
 
 /** A client must greet within this time. */
 const GREETING_MS = 5000;
@@ -39,6 +37,8 @@ const LINGER_MS = 1000;
 const WHO_BYTES_MAX = 120;
 /** Administration requests of one session at a time. */
 const ADMIN_MAX = 64;
+
+export type { AdminResult };
 
 /** What an administration verb is told of its caller. */
 export interface SessionInfo {
@@ -56,20 +56,12 @@ export interface SessionInfo {
   backlogBytes: number;
 }
 
-export interface AdminResult {
-  ok: boolean;
-  code?: ErrorCode;
-  text?: string;
-  /** Plain data of src/protocol/admin.ts. */
-  data?: unknown;
-}
-
 export interface SessionServerOptions {
   path: string;
   /** Octal; default 0o660. */
   mode?: number;
   group?: string | undefined;
-  core: CoreApi;
+  core: DoorCore;
   node: { id: number; name: string };
   cluster: string;
   limits: TimeLimits;
@@ -93,6 +85,7 @@ export class SessionServer implements SessionHost {
   #nodeOwned = new NodeOwnedLocks();
   #requests: SessionRequests;
   #guard: SessionGuard;
+  #owned: OwnedAdmin;
   #isStopping = false;
   #onEmpty: (() => void) | null = null;
 
@@ -109,6 +102,7 @@ export class SessionServer implements SessionHost {
       lostUnder: (session) => this.#guard.lost(session),
       granted: (session) => this.#guard.watch(session),
     });
+    this.#owned = new OwnedAdmin(this.#requests, this.#nodeOwned, options.node.name);
   }
 
   /** Opens the door. Rejects with TSDLM_BAD_CONFIG when the socket cannot be had. */
@@ -323,6 +317,8 @@ export class SessionServer implements SessionHost {
 
   #dismiss(session: Session, code: ErrorCode, text: string): void {
     if (session.timer !== null) clearTimeout(session.timer);
+    // A client that is not at fault is told that its waiting requests end with the daemon.
+    if (session.isStopping) this.#requests.withdrawWaiting(session);
     session.dismiss(code, text);
     this.#requests.withdrawWaiting(session);
     this.#guard.watch(session);
@@ -382,9 +378,9 @@ export class SessionServer implements SessionHost {
     if (session.admin > ADMIN_MAX) {
       reply({ ok: false, code: 'TSDLM_LIMIT_REACHED', text: `${ADMIN_MAX} administration requests wait already` });
     } else if (verb === 'unlock') {
-      this.#adminUnlock(args, reply);
+      this.#owned.unlock(args, reply);
     } else if (verb === 'convert') {
-      this.#adminConvert(args, reply);
+      this.#owned.convert(args, reply);
     } else {
       this.#o.admin(verb, args, this.#info(session)).then(reply, (error: unknown) => {
         if (error instanceof TsdlmError && error.code !== 'TSDLM_INVARIANT') {
@@ -394,56 +390,6 @@ export class SessionServer implements SessionHost {
         throw error;
       });
     }
-  }
-
-  #adminUnlock(args: unknown, reply: (result: AdminResult) => void): void {
-    const { domain, name } = args as Partial<UnlockArgs>;
-    const hold = this.#findOwned(domain, name, reply);
-    if (hold === null) return;
-    const data: UnlockData = { domain: String(domain), name: String(name) };
-    hold.callback = (outcome) =>
-      reply(outcome === 'released' ? { ok: true, data } : refused(outcome as ErrorCode, 'the release failed'));
-    this.#requests.release(hold, 0, null);
-  }
-
-  #adminConvert(args: unknown, reply: (result: AdminResult) => void): void {
-    const { domain, name, mode, try: isTry, timeoutMs } = args as Partial<ConvertArgs>;
-    const wanted = typeof mode === 'string' ? modeFromName(mode) : undefined;
-    if (wanted === undefined) {
-      reply(refused('TSDLM_BAD_ARGUMENT', `mode '${String(mode)}' must be one of NL, PR and EX`));
-      return;
-    }
-    const hold = this.#findOwned(domain, name, reply);
-    if (hold === null) return;
-    const limit = typeof timeoutMs === 'number' && timeoutMs > 0 ? timeoutMs : 0;
-    this.#requests.convertOwned(hold, wanted, isTry === true, limit, (outcome, lock) => {
-      if (outcome !== 'granted') {
-        reply(refused(outcome as ErrorCode, denialText(outcome as ErrorCode, lock, true)));
-        return;
-      }
-      const token = tokenToBigInt(lock.te, lock.tc).toString();
-      const data: ConvertData = { domain: lock.domain, name: lock.name, mode: modeName(lock.mode as Mode), token };
-      reply({ ok: true, data });
-    });
-  }
-
-  /** The node-owned lock of that name, when it is held and nothing is under way with it. */
-  #findOwned(domain: unknown, name: unknown, reply: (result: AdminResult) => void): Hold | null {
-    if (typeof domain !== 'string' || typeof name !== 'string') {
-      reply(refused('TSDLM_BAD_ARGUMENT', 'domain and name must be given as texts'));
-      return null;
-    }
-    const hold = this.#nodeOwned.find(domain, name);
-    if (hold === undefined || hold.lock === null || !hold.isGranted) {
-      const where = `node ${this.#o.node.name} itself owns no lock '${name.slice(0, 80)}' in domain '${domain.slice(0, 63)}'`;
-      reply(refused('TSDLM_NOT_HELD', `${where}; a lock is released by its owner, and a node's lock on that node`));
-      return null;
-    }
-    if (hold.asked !== 0 || hold.callback !== null || hold.release !== null) {
-      reply(refused('TSDLM_CONFLICT', `'${name.slice(0, 80)}' is being converted or released already`));
-      return null;
-    }
-    return hold;
   }
 
   #info(session: Session): SessionInfo {
@@ -461,8 +407,4 @@ export class SessionServer implements SessionHost {
       backlogBytes: session.backlog,
     };
   }
-}
-
-function refused(code: ErrorCode, text: string): AdminResult {
-  return { ok: false, code, text };
 }

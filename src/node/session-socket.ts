@@ -29,7 +29,8 @@ export async function listenOn(server: Server, file: SocketFile): Promise<void> 
     throw new TsdlmError('TSDLM_BAD_CONFIG', `cannot listen on socket ${file.path}: ${why}`, { cause });
   };
   if (Buffer.byteLength(file.path) > PATH_BYTES_MAX) refuse(`the path is longer than ${PATH_BYTES_MAX} bytes`);
-  const gid = file.group === undefined ? -1 : (groupId(file.group) ?? refuse(`there is no group '${file.group}'`));
+  const gid =
+    file.group === undefined || file.group === '' ? -1 : (groupId(file.group) ?? refuse(`there is no group '${file.group}'`));
   try {
     mkdirSync(dirname(file.path), { recursive: true, mode: 0o755 });
   } catch (error) {
