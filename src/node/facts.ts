@@ -98,3 +98,12 @@ export class SuspendDetector {
     return 0;
   }
 }
+
+/** True when the processor says that it runs under a hypervisor (the `hypervisor` flag of /proc/cpuinfo, x86). */
+export function isVirtualMachine(path = '/proc/cpuinfo'): boolean {
+  try {
+    return /^flags\s*:.*\bhypervisor\b/m.test(readFileSync(path, 'utf8'));
+  } catch {
+    return false;
+  }
+}

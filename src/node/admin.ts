@@ -1,0 +1,254 @@
+/**
+ * The administration verbs: what `tsdlm status`, `nodes`, `ls` and `show` are answered.
+ *
+ * Who holds a lock only its master knows, so `ls` and `show` ask every member of the view (Query / QueryReply, control
+ * messages) and put the answers together; a member that does not answer in time is named in the result, not waited for.
+ */
+import { hostname } from 'node:os';
+import type { NodeCore } from '../core/node-core.js';
+import { countLocal, type LockDump, masteredResource, masteredResources, type ResourceDump } from '../master/dump.js';
+import {
+  LIST_PAGE_MAX,
+  type ListData,
+  type ListEntry,
+  type NodeRef,
+  type NodesData,
+  SHOW_WAITERS_MAX,
+  type ShowData,
+  type StatusData,
+} from '../protocol/admin.js';
+import { type ErrorCode, TsdlmError } from '../protocol/errors.js';
+import type { NodeId } from '../protocol/ids.js';
+import { type Mode, modeName } from '../protocol/modes.js';
+import type { ControlMessage } from '../protocol/peer-messages.js';
+import type { TimeLimits } from '../membership/time-limits.js';
+
+/** How long another node may take to answer a question. */
+const QUERY_MS = 1000;
+/** Questions under way at one time. */
+const QUERIES_MAX = 1000;
+
+export interface AdminHost {
+  core: NodeCore;
+  self: NodeId;
+  cluster: string;
+  version: string;
+  limits: TimeLimits;
+  now(): number;
+  send(to: NodeId, msg: ControlMessage): void;
+  addressOf(node: NodeId): string;
+  links(): { node: number; state: string; backlogBytes: number }[];
+  journal(): { path: string; state: string; sizeBytes: number };
+  sessions(): number;
+  nodeOwnedAllowed: boolean;
+  warnings(): string[];
+}
+
+type Answer = { ok: boolean; code?: ErrorCode; text?: string; data?: unknown };
+
+export class Admin {
+  readonly #host: AdminHost;
+  readonly #startedAt: number;
+  readonly #pending = new Map<number, (data: unknown) => void>();
+  #nextQuery = 1;
+
+  constructor(host: AdminHost) {
+    this.#host = host;
+    this.#startedAt = host.now();
+  }
+
+  async run(verb: string, args: unknown): Promise<Answer> {
+    switch (verb) {
+      case 'status':
+        return { ok: true, data: this.#status() };
+      case 'nodes':
+        return { ok: true, data: this.#nodes() };
+      case 'ls':
+        return { ok: true, data: await this.#list(args as { domain?: string; after?: string }) };
+      case 'show':
+        return { ok: true, data: await this.#show(args as { domain: string; name: string }) };
+      default:
+        return { ok: false, code: 'TSDLM_USAGE', text: `unknown administration verb ${JSON.stringify(verb)}` };
+    }
+  }
+
+  /** A question of another node: answered from what this node masters. */
+  onQuery(from: NodeId, m: Extract<ControlMessage, { k: 'Query' }>): void {
+    const { core } = this.#host;
+    const args = (m.args ?? {}) as { domain?: unknown; name?: unknown; after?: unknown };
+    const text = (v: unknown): string => (typeof v === 'string' ? v : '');
+    let data: unknown = null;
+    if (m.verb === 'show') data = masteredResource(core.engine, text(args.domain), text(args.name));
+    else if (m.verb === 'ls') {
+      const domain = text(args.domain);
+      data = masteredResources(core.engine, domain === '' ? null : domain, text(args.after), LIST_PAGE_MAX).map((r) => this.#entry(r));
+    }
+    this.#host.send(from, { k: 'QueryReply', id: m.id, ok: true, data });
+  }
+
+  onQueryReply(m: Extract<ControlMessage, { k: 'QueryReply' }>): void {
+    const resolve = this.#pending.get(m.id);
+    this.#pending.delete(m.id);
+    resolve?.(m.data);
+  }
+
+  /** Asks all other members; null for those that do not answer in time. */
+  async #askAll(verb: string, args: Record<string, unknown>): Promise<{ node: NodeId; data: unknown }[]> {
+    const { core, self, send } = this.#host;
+    const members = core.view.nodes.filter((n) => n.id !== self && ['in', 'suspect', 'leaving'].includes(n.state));
+    return Promise.all(
+      members.map(async ({ id: node }) => {
+        if (this.#pending.size >= QUERIES_MAX) throw new TsdlmError('TSDLM_OVERLOADED', 'too many administration questions at once: ask again');
+        const id = this.#nextQuery++;
+        const data = await new Promise<unknown>((resolve) => {
+          const timer = setTimeout(() => {
+            this.#pending.delete(id);
+            resolve(null);
+          }, QUERY_MS);
+          this.#pending.set(id, (value) => {
+            clearTimeout(timer);
+            resolve(value);
+          });
+          send(node, { k: 'Query', id, verb, args });
+        });
+        return { node, data };
+      }),
+    );
+  }
+
+  #ref(id: NodeId): NodeRef {
+    return { id, name: this.#host.core.view.nodes.find((n) => n.id === id)?.name ?? (id === 0 ? '' : `node-${id}`) };
+  }
+
+  #status(): StatusData {
+    const h = this.#host;
+    const view = h.core.view;
+    const me = view.nodes.find((n) => n.id === h.self);
+    const now = h.now();
+    return {
+      node: { id: h.self, name: me?.name ?? hostname() },
+      cluster: h.cluster,
+      version: h.version,
+      pid: process.pid,
+      uptimeMs: Math.round(now - this.#startedAt),
+      isMember: h.core.isMember,
+      state: me?.state ?? 'out',
+      startCount: me?.incarnation?.startCount ?? 0,
+      epoch: view.epoch,
+      leader: h.core.leader === 0 ? null : this.#ref(h.core.leader),
+      leaseLeftMs: Math.max(0, Math.round(h.core.leaseUntil - now)),
+      members: view.nodes.map((n) => ({ id: n.id, name: n.name, state: n.state, voter: n.voter })),
+      limits: {
+        heartbeatMs: h.limits.heartbeatMs,
+        leaseMs: h.limits.leaseMs,
+        marginMs: h.limits.marginMs,
+        deadMs: h.limits.deadMs,
+      },
+      journal: h.journal(),
+      links: h.links().map((l) => ({ ...l, name: this.#ref(l.node).name, address: h.addressOf(l.node) })),
+      sessions: h.sessions(),
+      locks: countLocal(h.core.engine),
+      nodeOwnedAllowed: h.nodeOwnedAllowed,
+      warnings: h.warnings(),
+    };
+  }
+
+  #nodes(): NodesData {
+    const h = this.#host;
+    const links = new Map(h.links().map((l) => [l.node, l.state]));
+    return {
+      epoch: h.core.view.epoch,
+      nodes: h.core.view.nodes.map((n) => ({
+        id: n.id,
+        name: n.name,
+        state: n.state,
+        voter: n.voter,
+        isLeader: h.core.leader === n.id,
+        isSelf: n.id === h.self,
+        address: h.addressOf(n.id),
+        incarnation: n.incarnation ? { startCount: n.incarnation.startCount, bootId: n.incarnation.bootId } : null,
+        link: n.id === h.self ? 'self' : (links.get(n.id) ?? 'down'),
+        fencedBy: n.fencedBy,
+      })),
+    };
+  }
+
+  async #list(args: { domain?: string; after?: string }): Promise<ListData> {
+    const h = this.#host;
+    const after = args.after ?? '';
+    const domain = args.domain ?? '';
+    const mine = masteredResources(h.core.engine, domain === '' ? null : domain, after, LIST_PAGE_MAX).map((r) => this.#entry(r));
+    const others = await this.#askAll('ls', { domain, after });
+    const all = [...mine];
+    for (const { data } of others) if (Array.isArray(data)) all.push(...(data as ListEntry[]));
+    const keyOf = (e: ListEntry): string => `${e.domain}\0${e.name}`;
+    all.sort((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));
+    const locks = all.slice(0, LIST_PAGE_MAX);
+    const last = locks.at(-1);
+    return { locks, next: all.length > LIST_PAGE_MAX && last ? keyOf(last) : null };
+  }
+
+  #entry(r: ResourceDump): ListEntry {
+    const holders = [...r.granted, ...r.converting, ...r.blocked].filter((l) => l.mode !== -1);
+    const first = holders[0];
+    return {
+      domain: r.domain,
+      name: r.name,
+      mode: modeName(Math.max(0, ...holders.map((l) => l.mode)) as Mode),
+      owner: first?.who ?? '',
+      node: first ? this.#ref(first.node) : null,
+      holders: holders.length,
+      waiting: r.converting.length + r.blocked.length,
+      isNodeOwned: holders.some((l) => l.isNodeOwned),
+    };
+  }
+
+  async #show(args: { domain: string; name: string }): Promise<ShowData> {
+    const h = this.#host;
+    let found = masteredResource(h.core.engine, args.domain, args.name);
+    let master = h.self;
+    if (!found) {
+      for (const { node, data } of await this.#askAll('show', { domain: args.domain, name: args.name })) {
+        if (data === null || typeof data !== 'object') continue;
+        found = data as ResourceDump;
+        master = node;
+      }
+    }
+    if (!found || found.granted.length + found.converting.length + found.blocked.length === 0) {
+      throw new TsdlmError('TSDLM_NOT_HELD', `nobody holds or waits for ${args.domain}/${args.name}`);
+    }
+    const waiting = [...found.converting, ...found.blocked];
+    const states = ['none', 'valid', 'invalid'] as const;
+    return {
+      domain: found.domain,
+      name: found.name,
+      master: this.#ref(master),
+      lvbState: states[found.lvbState] ?? 'none',
+      holders: [...found.granted, ...waiting]
+        .filter((l) => l.mode !== -1)
+        .slice(0, SHOW_WAITERS_MAX)
+        .map((l) => ({
+          mode: modeName(l.mode as Mode),
+          node: this.#ref(l.node),
+          who: l.who,
+          why: l.why,
+          token: l.token,
+          sinceMs: l.sinceMs,
+          isNodeOwned: l.isNodeOwned,
+        })),
+      waiting: waiting.slice(0, SHOW_WAITERS_MAX).map((l) => this.#waiter(l)),
+      moreWaiting: Math.max(0, waiting.length - SHOW_WAITERS_MAX),
+    };
+  }
+
+  #waiter(l: LockDump): ShowData['waiting'][number] {
+    return {
+      from: l.mode === -1 ? null : modeName(l.mode),
+      mode: modeName(l.want as Mode),
+      node: this.#ref(l.node),
+      who: l.who,
+      why: l.why,
+      sinceMs: l.sinceMs,
+    };
+  }
+}

@@ -1,0 +1,350 @@
+/**
+ * One running node: journal, pure core, links to the other daemons, the local door and fencing, put together.
+ *
+ * Everything that touches the world is here or below; what is decided is decided in src/core. The daemon feeds the core
+ * one input at a time with the time of its clock and carries out what comes back. A broken invariant of the core, or a
+ * journal that fails, ends the process: with a state dump, a named reason, and nothing granted any more.
+ */
+import { statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { NodeCore } from '../core/node-core.js';
+import type { CoreOutput } from '../core/types.js';
+import { FenceRunner } from '../fence/runner.js';
+import type { Incarnation, NodeId } from '../protocol/ids.js';
+import { InvariantError, TsdlmError } from '../protocol/errors.js';
+import type { PeerMessage } from '../protocol/peer-messages.js';
+import { Admin } from './admin.js';
+import { CoreClock, MonotonicCore } from './clock-core.js';
+import { type Config, configChecksum } from './config.js';
+import { bootId, isVirtualMachine, machineId } from './facts.js';
+import { type Journal, openJournal } from './journal.js';
+import type { Log } from './log.js';
+import { PeerNet } from './peer-net.js';
+import { SessionServer } from './session-server.js';
+
+export interface DaemonOptions {
+  config: Config;
+  log: Log;
+  version: string;
+  /** The daemon can not go on: the journal failed or an invariant broke. The process must end. */
+  onFatal: (error: TsdlmError) => void;
+}
+
+/** How long a clean stop may take before the node leaves uncleanly (its lease then covers the rest). */
+const STOP_MS_MAX = 15_000;
+
+export class Daemon {
+  readonly #o: DaemonOptions;
+  readonly #clock = new CoreClock();
+  readonly #journal: Journal;
+  readonly #core: NodeCore;
+  readonly #peers: PeerNet | null;
+  readonly #sessions: SessionServer;
+  readonly #admin: Admin;
+  readonly #fencing: FenceRunner;
+  #incarnation: Incarnation;
+  #ticker: NodeJS.Timeout | null = null;
+  #isOver = false;
+  #onLeft: (() => void) | null = null;
+
+  /** Opens the journal, joins the cluster in the background, serves local clients from the moment this resolves. */
+  static async start(options: DaemonOptions): Promise<Daemon> {
+    const { config, log } = options;
+    checkClocks(config);
+    let daemon: Daemon | null = null;
+    const journal = await openJournal({
+      dir: config.stateDir,
+      nodeId: config.self.id,
+      clusterName: config.cluster,
+      bootId: bootId(),
+      log,
+      onFailure: (error) => {
+        if (daemon) daemon.#fatal(error);
+        else options.onFatal(error);
+      },
+    });
+    try {
+      const incarnation: Incarnation = {
+        bootId: bootId(),
+        machineId: config.machineId || machineId(),
+        startCount: await journal.raiseStartCount(),
+        journalId: journal.journalId,
+      };
+      daemon = new Daemon(options, journal, incarnation);
+      await daemon.#open();
+      return daemon;
+    } catch (error) {
+      await journal.close().catch(() => {});
+      throw error;
+    }
+  }
+
+  private constructor(options: DaemonOptions, journal: Journal, incarnation: Incarnation) {
+    const { config } = options;
+    this.#o = options;
+    this.#journal = journal;
+    this.#incarnation = incarnation;
+    const log = (level: 'info' | 'warn' | 'error', event: string, data: Record<string, unknown>): void => {
+      options.log[level](event, data);
+    };
+    this.#fencing = new FenceRunner({ methods: config.fenceMethods, log });
+    this.#peers =
+      config.listen === null || config.key === null
+        ? null
+        : new PeerNet({
+            self: config.self.id,
+            incarnation,
+            nodes: config.nodes.map(({ id, name, host, port }) => ({ id, name, host, port })),
+            listen: config.listen,
+            clusterName: config.cluster,
+            clusterKey: config.key,
+            configSum: configChecksum(config),
+            limits: config.limits,
+            tls: config.tls,
+            log,
+            onMessage: (from, msg) => this.#onPeerMessage(from, msg),
+            onUp: (peer, startCount, reset) => this.#step(() => this.#core.peerUp(this.#now(), peer, startCount, reset)),
+            onDown: (peer) => this.#step(() => this.#core.peerDown(this.#now(), peer)),
+          });
+    this.#core = new NodeCore(
+      {
+        self: config.self.id,
+        incarnation,
+        nodes: config.nodes.map(({ id, name, voter, fence }) => ({ id, name, voter, fence })),
+        limits: config.limits,
+        persisted: journal.loadControl(),
+        seed: seedOf(incarnation),
+        now: this.#now(),
+        newClusterId: journal.journalId,
+        nodeOwned: journal.loadNodeOwned(),
+      },
+      this.#output(log),
+    );
+    this.#sessions = new SessionServer({
+      path: config.socket,
+      mode: config.socketMode,
+      ...(config.socketGroup === '' ? {} : { group: config.socketGroup }),
+      core: new MonotonicCore(this.#core, this.#clock),
+      node: { id: config.self.id, name: config.self.name },
+      cluster: config.cluster,
+      limits: config.limits,
+      version: options.version,
+      nodeOwnedAllowed: config.nodeOwnedAllowed,
+      now: () => this.#now() - this.#clock.ahead,
+      log,
+      admin: (verb, args) => this.#admin.run(verb, args),
+    });
+    this.#admin = this.#makeAdmin();
+  }
+
+  #now = (): number => this.#clock.now();
+
+  async #open(): Promise<void> {
+    await this.#sessions.listen();
+    if (this.#peers) {
+      await this.#peers.listen();
+      this.#peers.start();
+    }
+    const tick = (): void => {
+      const gap = this.#clock.look();
+      if (gap > 0) this.#o.log.warn('machine-was-suspended', { forMs: Math.round(gap) });
+      this.#step(() => this.#core.tick(this.#now()));
+    };
+    tick();
+    this.#ticker = setInterval(tick, this.#o.config.limits.tickMs);
+    this.#o.log.info('daemon-started', {
+      node: this.#o.config.self.name,
+      cluster: this.#o.config.cluster,
+      startCount: this.#incarnation.startCount,
+      socket: this.#o.config.socket,
+      journal: this.#o.config.stateDir,
+    });
+  }
+
+  /** Runs one input of the core; a broken invariant ends the daemon. */
+  #step(input: () => void): void {
+    if (this.#isOver) return;
+    try {
+      input();
+    } catch (error) {
+      this.#fatal(
+        error instanceof TsdlmError ? error : new InvariantError(error instanceof Error ? (error.stack ?? error.message) : String(error)),
+      );
+    }
+  }
+
+  #output(log: (level: 'info' | 'warn' | 'error', event: string, data: Record<string, unknown>) => void): CoreOutput {
+    return {
+      send: (to, msg) => this.#peers?.send(to, msg),
+      persist: (batch) => {
+        this.#journal.persist(batch).then(
+          () => this.#step(() => this.#core.persisted(this.#now(), batch.ticket)),
+          (error: unknown) => this.#fatal(asJournalError(error)),
+        );
+      },
+      journal: (ticket, op) => {
+        this.#journal.writeNodeOwned(op).then(
+          () => this.#step(() => this.#core.journaled(this.#now(), ticket)),
+          (error: unknown) => this.#fatal(asJournalError(error)),
+        );
+      },
+      fence: (request) => {
+        const victim = this.#o.config.nodes.find((n) => n.id === request.node);
+        void this.#fencing
+          .run({ ...request, nodeName: victim?.name ?? String(request.node) })
+          .then((result) => this.#step(() => this.#core.fenceDone(this.#now(), request.op, result.ok, result.detail)));
+      },
+      incarnationOver: (reason) => {
+        log('warn', 'incarnation-over', { reason, startCount: this.#incarnation.startCount });
+        this.#journal.raiseStartCount().then(
+          (startCount) => {
+            if (this.#isOver) return;
+            this.#incarnation = { ...this.#incarnation, startCount };
+            this.#peers?.setIncarnation(this.#incarnation);
+            this.#step(() => this.#core.reincarnate(this.#now(), this.#incarnation));
+          },
+          (error: unknown) => this.#fatal(asJournalError(error)),
+        );
+      },
+      lease: (until) => this.#sessions.lease(until === 0 ? 0 : until - this.#clock.ahead),
+      viewChanged: (view) => {
+        log('info', 'view', {
+          epoch: view.epoch,
+          nodes: view.nodes.map((n) => `${n.name}:${n.state}${n.fencedBy ? `(${n.fencedBy})` : ''}`).join(' '),
+        });
+      },
+      memberChanged: (isMember) => {
+        log('info', isMember ? 'joined' : 'not-a-member', { epoch: this.#core?.view.epoch ?? 0 });
+        if (!isMember) this.#onLeft?.();
+      },
+      granted: (lock) => {
+        if (lock.ctx === null && lock.nodeOwned) this.#sessions.adoptNodeOwned(lock);
+        else this.#sessions.granted(lock);
+      },
+      denied: (lock, code) => this.#sessions.denied(lock, code),
+      released: (lock) => this.#sessions.released(lock),
+      bast: (lock, mode) => this.#sessions.bast(lock, mode),
+      lost: (lock, code) => this.#sessions.lost(lock, code),
+      note: log,
+    };
+  }
+
+  #onPeerMessage(from: NodeId, msg: PeerMessage): void {
+    if (msg.k === 'Query') this.#admin.onQuery(from, msg);
+    else if (msg.k === 'QueryReply') this.#admin.onQueryReply(msg);
+    else this.#step(() => this.#core.receive(this.#now(), from, msg));
+  }
+
+  #makeAdmin(): Admin {
+    const { config, version } = this.#o;
+    return new Admin({
+      core: this.#core,
+      self: config.self.id,
+      cluster: config.cluster,
+      version,
+      limits: config.limits,
+      now: this.#now,
+      send: (to, msg) => this.#peers?.send(to, msg),
+      addressOf: (node) => {
+        const found = config.nodes.find((n) => n.id === node);
+        return found && config.listen !== null ? `${found.host}:${found.port}` : '';
+      },
+      links: () =>
+        (this.#peers?.status() ?? []).map((p) => ({ node: p.peer, state: p.state, backlogBytes: p.bytesQueued })),
+      journal: () => ({ path: config.stateDir, state: this.#isOver ? 'failed' : 'ok', sizeBytes: bytesIn(config.stateDir) }),
+      sessions: () => this.#sessions.sessions().length,
+      nodeOwnedAllowed: config.nodeOwnedAllowed,
+      warnings: () => [...config.warnings, ...this.#fencing.warnings()],
+    });
+  }
+
+  /** The daemon can not go on: state dump, then the process ends. */
+  #fatal(error: TsdlmError): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    if (this.#ticker) clearInterval(this.#ticker);
+    if (error.code === 'TSDLM_INVARIANT') {
+      const file = join(this.#o.config.stateDir, `dump-${Date.now()}.json`);
+      try {
+        writeFileSync(file, JSON.stringify({ error: error.message, stack: error.stack, state: this.#core.dump() }, null, 1), { mode: 0o600 });
+        this.#o.log.error('state-dumped', { file });
+      } catch (cause) {
+        this.#o.log.error('state-dump-failed', { file, error: String(cause) });
+      }
+    }
+    this.#o.onFatal(error);
+  }
+
+  /** The whole state of the node, as plain data. */
+  dump(): Record<string, unknown> {
+    return this.#core.dump();
+  }
+
+  /** Clean stop: owners are told, locks released, masterships handed over, the node leaves. */
+  async stop(): Promise<void> {
+    if (this.#isOver) return;
+    await this.#sessions.close();
+    if (this.#core.isMember) {
+      let timer: NodeJS.Timeout | undefined;
+      await Promise.race([
+        new Promise<void>((resolve) => {
+          this.#onLeft = resolve;
+          this.#step(() => this.#core.stop(this.#now()));
+          if (!this.#core.isMember) resolve();
+        }),
+        new Promise<void>((resolve) => {
+          timer = setTimeout(() => {
+            this.#o.log.warn('left-uncleanly', { afterMs: STOP_MS_MAX, why: 'the cluster did not confirm the leave in time' });
+            resolve();
+          }, STOP_MS_MAX);
+        }),
+      ]);
+      clearTimeout(timer);
+    }
+    this.#isOver = true;
+    if (this.#ticker) clearInterval(this.#ticker);
+    this.#fencing.close();
+    await this.#peers?.close();
+    await this.#journal.close();
+    this.#o.log.info('daemon-stopped', { node: this.#o.config.self.name });
+  }
+}
+
+/**
+ * A paused virtual machine's own clock stops with it, so its lease seems valid when it goes on: where others count on the
+ * lease alone, the operator has to vouch that this never happens (rule 10). Throws TSDLM_BAD_CONFIG.
+ */
+function checkClocks(config: Config): void {
+  if (config.neverPaused || config.nodes.length === 1 || !isVirtualMachine()) return;
+  if (!config.self.fence.some((level) => level.every((method) => method === 'self'))) return;
+  throw new TsdlmError(
+    'TSDLM_BAD_CONFIG',
+    `${config.file}: node ${config.self.name} is a virtual machine and is fenced by its own lease ("self"), which a paused machine does not see end: ` +
+      'set never_paused = true if it is never suspended, saved or paused, or give it a fence method that ends the machine',
+  );
+}
+
+function asJournalError(error: unknown): TsdlmError {
+  if (error instanceof TsdlmError) return error;
+  return new TsdlmError('TSDLM_JOURNAL_FAILED', `the journal failed: ${String(error)}`, { cause: error });
+}
+
+/** Election time-outs must differ between nodes and lives; the incarnation is as good as random for that. */
+function seedOf(inc: Incarnation): number {
+  let h = 0x811c9dc5;
+  for (const c of `${inc.journalId}/${inc.startCount}`) h = Math.imul(h ^ c.charCodeAt(0), 0x01000193);
+  return h >>> 0;
+}
+
+/** Size of the journal's two environments; 0 for what cannot be read. */
+function bytesIn(dir: string): number {
+  let bytes = 0;
+  for (const name of ['control', 'locks']) {
+    try {
+      bytes += statSync(join(dir, name, 'data.mdb')).size;
+    } catch {
+      // Not there (yet): nothing to count.
+    }
+  }
+  return bytes;
+}
