@@ -67,10 +67,10 @@ export class PeerConnection {
       if (this.#state === 'up') this.#o.onDrain(this);
     });
     socket.on('error', (e: Error) => {
-      this.#reason ??= new TsdlmError('TSDLM_UNAVAILABLE', `connection to node ${this.peer} broke: ${e.message}`);
+      this.#reason ??= new TsdlmError('TSDLM_UNAVAILABLE', `connection to node ${this.peer} broke: ${e.message}${this.#hint()}`);
     });
     socket.on('end', () => {
-      this.#reason ??= new TsdlmError('TSDLM_UNAVAILABLE', `node ${this.peer} closed the connection`);
+      this.#reason ??= new TsdlmError('TSDLM_UNAVAILABLE', `node ${this.peer} closed the connection${this.#hint()}`);
     });
     socket.on('close', () => this.#end());
     this.#timer = setTimeout(() => {
@@ -152,6 +152,11 @@ export class PeerConnection {
     socket.once('close', () => clearTimeout(timer));
   }
 
+  /** A TLS server ends a plain connection without a word. */
+  #hint(): string {
+    return this.#firstBytes ? ' before it said anything: is it stopping, or is tls switched on there and off here?' : '';
+  }
+
   #clearTimer(): void {
     if (this.#timer) clearTimeout(this.#timer);
     this.#timer = null;
@@ -169,11 +174,11 @@ export class PeerConnection {
     this.heard = true;
     if (this.#firstBytes) {
       this.#firstBytes = false;
-      // A TLS record (handshake 0x16 or alert 0x15, version 3.x) at a plain door is worth a clear word.
+      // A TLS record (handshake 0x16 or alert 0x15, version 3.x) at a plain door is worth a clear word: on this side by this
+      // text, on the other because a plain answer is no TLS.
       if ((chunk[0] === 0x16 || chunk[0] === 0x15) && chunk[1] === 0x03) {
-        this.close(
-          new TsdlmError('TSDLM_AUTH_FAILED', 'the other side speaks TLS and this node does not: the setting must be equal'),
-        );
+        const text = 'the other side speaks TLS and this node does not: the tls setting must be equal on all nodes';
+        this.close(new TsdlmError('TSDLM_AUTH_FAILED', text), 'tell');
         return;
       }
     }
