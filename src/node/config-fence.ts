@@ -3,28 +3,15 @@
  */
 import { accessSync, constants, statSync } from 'node:fs';
 import { isAbsolute } from 'node:path';
+import type { FenceMethodConfig } from '../fence/types.js';
 import type { Complaints, TableReader } from './config-reader.js';
-
-/** A program that ends a node and has verified it when it exits 0. */
-export interface ScriptFenceConfig {
-  name: string;
-  type: 'script';
-  /** Program and its arguments; never through a shell. */
-  command: string[];
-  /** Its process group is killed after this long. */
-  timeoutMs: number;
-  /** Extra `key=value` lines for its standard input (fence agents take their options so). May hold secrets: never logged. */
-  options: Record<string, string>;
-}
-
-export type FenceMethodConfig = ScriptFenceConfig;
 
 const METHODS_MAX = 64;
 const TYPES = ['script'] as const;
 const TIMEOUT_DEFAULT_MS = 60_000;
 const OPTION_NAME = /^[a-z][a-z0-9_-]{0,63}$/;
 /** Given by us with every request. */
-const OPTION_OURS = ['action', 'plug', 'port', 'nodename'];
+const OPTION_OURS = ['action', 'nodename'];
 
 function checkProgram(table: TableReader, command: string[], complaints: Complaints): void {
   const line = table.lineOf('command');

@@ -1,10 +1,10 @@
 /**
  * The `[[nodes]]` of the configuration: who they are, where they are reached, who votes, how each is fenced.
  */
+import type { FenceMethodConfig } from '../fence/types.js';
 import { NODE_MAX } from '../protocol/ids.js';
 import { VOTERS_MAX } from '../protocol/limits.js';
 import type { ConfiguredNode } from './config.js';
-import type { FenceMethodConfig } from './config-fence.js';
 import type { Complaints, TableReader } from './config-reader.js';
 import { nearest } from './nearest.js';
 

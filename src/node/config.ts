@@ -10,13 +10,14 @@ import { createHash } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { dirname, isAbsolute, resolve } from 'node:path';
+import type { FenceMethodConfig } from '../fence/types.js';
 import { deriveTimeLimits, type TimeLimits, type TimeLimitsInput } from '../membership/time-limits.js';
 import type { NodeConfig } from '../membership/types.js';
 import { TsdlmError } from '../protocol/errors.js';
 import type { NodeId } from '../protocol/ids.js';
 import { DOMAINS_MAX } from '../protocol/limits.js';
 import { defaultSocketPath, defaultStateDir } from '../protocol/paths.js';
-import { type FenceMethodConfig, readFenceMethods } from './config-fence.js';
+import { readFenceMethods } from './config-fence.js';
 import { readNodes } from './config-nodes.js';
 import { Complaints, TableReader } from './config-reader.js';
 import { LOG_LEVELS, type LogLevel } from './log.js';
@@ -49,8 +50,8 @@ export interface Config {
   key: Buffer | null;
   limits: TimeLimits;
   stateDir: string;
-  /** '' = the machine's own (facts.ts). */
-  machineId: string;
+  /** null = the machine's own (facts.ts). */
+  machineId: string | null;
   socket: string;
   /** Permission bits of the socket. */
   socketMode: number;
@@ -61,6 +62,8 @@ export interface Config {
   tls: boolean;
   fenceMethods: Map<string, FenceMethodConfig>;
   unsafeNodeOwned: boolean;
+  /** The operator vouches that this virtual machine is never suspended, saved or live-migrated with a pause (rule 10). */
+  neverPaused: boolean;
   /** Rule 2: this node is ended by something other than its own lease, or the operator takes the risk. */
   nodeOwnedAllowed: boolean;
   domains: Map<string, { policy: DomainPolicy }>;
@@ -232,6 +235,7 @@ export function loadConfig(source: ConfigSource = {}): Config {
   const listen = readListen(top);
   const tls = top.boolean('tls') ?? true;
   const unsafeNodeOwned = top.boolean('unsafe_node_owned') ?? false;
+  const neverPaused = top.boolean('never_paused') ?? false;
   const logLevel = top.oneOf('log_level', LOG_LEVELS);
   top.finish();
 
@@ -284,7 +288,7 @@ export function loadConfig(source: ConfigSource = {}): Config {
     key,
     limits,
     stateDir: overrides.stateDir ?? stateDir ?? defaultStateDir(env, uid),
-    machineId: machineId ?? '',
+    machineId: machineId ?? null,
     socket: overrides.socket ?? socket ?? defaultSocketPath(env, uid),
     socketMode: Number.parseInt(socketMode ?? '0660', 8),
     socketGroup: socketGroup ?? '',
@@ -292,6 +296,7 @@ export function loadConfig(source: ConfigSource = {}): Config {
     tls,
     fenceMethods,
     unsafeNodeOwned,
+    neverPaused,
     nodeOwnedAllowed: unsafeNodeOwned || me.fence.some((level) => level.every((name) => name !== 'self')),
     domains,
     logLevel: overrides.logLevel ?? logLevel ?? 'info',

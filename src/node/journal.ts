@@ -71,6 +71,8 @@ export interface Journal {
   writeNodeOwned(op: JournalOp): Promise<void>;
   /** Forgets all node-owned locks. */
   clearNodeOwned(): Promise<void>;
+  /** Bytes of the pages in use, both environments. */
+  readonly sizeBytes: number;
   /** Writes what is under way, then lets the directory go. */
   close(): Promise<void>;
 }
@@ -275,6 +277,11 @@ class LmdbJournal implements Journal {
 
   get startCount(): StartCount {
     return this.#startCount;
+  }
+
+  get sizeBytes(): number {
+    if (this.#closed) return 0;
+    return this.#opened.controlStore.usedBytes() + this.#opened.lockStore.usedBytes();
   }
 
   get #maxBytes(): number {
