@@ -7,6 +7,7 @@
 import { hostname } from 'node:os';
 import type { NodeCore } from '../core/node-core.js';
 import { countLocal, type LockDump, masteredResource, masteredResources, type ResourceDump } from '../master/dump.js';
+import type { TimeLimits } from '../membership/time-limits.js';
 import {
   LIST_PAGE_MAX,
   type ListData,
@@ -21,7 +22,6 @@ import { type ErrorCode, TsdlmError } from '../protocol/errors.js';
 import type { NodeId } from '../protocol/ids.js';
 import { type Mode, modeName } from '../protocol/modes.js';
 import type { ControlMessage } from '../protocol/peer-messages.js';
-import type { TimeLimits } from '../membership/time-limits.js';
 
 /** How long another node may take to answer a question. */
 const QUERY_MS = 1000;
@@ -81,7 +81,9 @@ export class Admin {
     if (m.verb === 'show') data = masteredResource(core.engine, text(args.domain), text(args.name));
     else if (m.verb === 'ls') {
       const domain = text(args.domain);
-      data = masteredResources(core.engine, domain === '' ? null : domain, text(args.after), LIST_PAGE_MAX).map((r) => this.#entry(r));
+      data = masteredResources(core.engine, domain === '' ? null : domain, text(args.after), LIST_PAGE_MAX).map((r) =>
+        this.#entry(r),
+      );
     }
     this.#host.send(from, { k: 'QueryReply', id: m.id, ok: true, data });
   }
@@ -98,7 +100,8 @@ export class Admin {
     const members = core.view.nodes.filter((n) => n.id !== self && ['in', 'suspect', 'leaving'].includes(n.state));
     return Promise.all(
       members.map(async ({ id: node }) => {
-        if (this.#pending.size >= QUERIES_MAX) throw new TsdlmError('TSDLM_OVERLOADED', 'too many administration questions at once: ask again');
+        if (this.#pending.size >= QUERIES_MAX)
+          throw new TsdlmError('TSDLM_OVERLOADED', 'too many administration questions at once: ask again');
         const id = this.#nextQuery++;
         const data = await new Promise<unknown>((resolve) => {
           const timer = setTimeout(() => {

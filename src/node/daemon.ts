@@ -10,8 +10,9 @@ import { join } from 'node:path';
 import { NodeCore } from '../core/node-core.js';
 import type { CoreOutput } from '../core/types.js';
 import { FenceRunner } from '../fence/runner.js';
-import type { Incarnation, NodeId } from '../protocol/ids.js';
+import type { View } from '../membership/types.js';
 import { InvariantError, TsdlmError } from '../protocol/errors.js';
+import type { Incarnation, NodeId } from '../protocol/ids.js';
 import type { PeerMessage } from '../protocol/peer-messages.js';
 import { Admin } from './admin.js';
 import { CoreClock, MonotonicCore } from './clock-core.js';
@@ -168,7 +169,9 @@ export class Daemon {
       input();
     } catch (error) {
       this.#fatal(
-        error instanceof TsdlmError ? error : new InvariantError(error instanceof Error ? (error.stack ?? error.message) : String(error)),
+        error instanceof TsdlmError
+          ? error
+          : new InvariantError(error instanceof Error ? (error.stack ?? error.message) : String(error)),
       );
     }
   }
@@ -212,10 +215,10 @@ export class Daemon {
           epoch: view.epoch,
           nodes: view.nodes.map((n) => `${n.name}:${n.state}${n.fencedBy ? `(${n.fencedBy})` : ''}`).join(' '),
         });
+        this.#leftWhenSeen(view);
       },
       memberChanged: (isMember) => {
         log('info', isMember ? 'joined' : 'not-a-member', { epoch: this.#core?.view.epoch ?? 0 });
-        if (!isMember) this.#onLeft?.();
       },
       granted: (lock) => {
         if (lock.ctx === null && lock.nodeOwned) this.#sessions.adoptNodeOwned(lock);
@@ -249,8 +252,7 @@ export class Daemon {
         const found = config.nodes.find((n) => n.id === node);
         return found && config.listen !== null ? `${found.host}:${found.port}` : '';
       },
-      links: () =>
-        (this.#peers?.status() ?? []).map((p) => ({ node: p.peer, state: p.state, backlogBytes: p.bytesQueued })),
+      links: () => (this.#peers?.status() ?? []).map((p) => ({ node: p.peer, state: p.state, backlogBytes: p.bytesQueued })),
       journal: () => ({ path: config.stateDir, state: this.#isOver ? 'failed' : 'ok', sizeBytes: bytesIn(config.stateDir) }),
       sessions: () => this.#sessions.sessions().length,
       nodeOwnedAllowed: config.nodeOwnedAllowed,
@@ -266,13 +268,23 @@ export class Daemon {
     if (error.code === 'TSDLM_INVARIANT') {
       const file = join(this.#o.config.stateDir, `dump-${Date.now()}.json`);
       try {
-        writeFileSync(file, JSON.stringify({ error: error.message, stack: error.stack, state: this.#core.dump() }, null, 1), { mode: 0o600 });
+        writeFileSync(file, JSON.stringify({ error: error.message, stack: error.stack, state: this.#core.dump() }, null, 1), {
+          mode: 0o600,
+        });
         this.#o.log.error('state-dumped', { file });
       } catch (cause) {
         this.#o.log.error('state-dump-failed', { file, error: String(cause) });
       }
     }
     this.#o.onFatal(error);
+  }
+
+  /** A clean stop is complete when the view no longer counts on this incarnation. */
+  #leftWhenSeen(view: View): void {
+    if (!this.#onLeft) return;
+    const me = view.nodes.find((n) => n.id === this.#o.config.self.id);
+    const isCounted = me && ['in', 'suspect', 'leaving'].includes(me.state);
+    if (!isCounted || me.incarnation?.startCount !== this.#incarnation.startCount) this.#onLeft();
   }
 
   /** The whole state of the node, as plain data. */
@@ -290,7 +302,7 @@ export class Daemon {
         new Promise<void>((resolve) => {
           this.#onLeft = resolve;
           this.#step(() => this.#core.stop(this.#now()));
-          if (!this.#core.isMember) resolve();
+          this.#leftWhenSeen(this.#core.view);
         }),
         new Promise<void>((resolve) => {
           timer = setTimeout(() => {
