@@ -26,14 +26,18 @@ export function dispatch(s: EngineState, domain: Domain, from: NodeId, msg: Lock
       return onLockRequest(s, domain, from, msg);
     case 'Grant': {
       const lock = s.own.get(msg.id);
-      if (lock && isFromMaster(lock, domain, from)) hold.onGrantMessage(s, lock, msg);
+      if (!lock || !isFromMaster(lock, domain, from)) return;
+      hold.onGrantMessage(s, lock, msg);
+      if (lock.res.newWaiters.length > 0) afterBounce(s, lock.res, from);
       return;
     }
     case 'UnlockRequest':
       return onUnlockRequest(s, domain, from, msg);
     case 'UnlockDone': {
       const lock = s.own.get(msg.id);
-      if (lock && isFromMaster(lock, domain, from)) hold.onUnlocked(s, lock);
+      if (!lock || !isFromMaster(lock, domain, from)) return;
+      hold.onUnlocked(s, lock);
+      if (lock.res.newWaiters.length > 0) afterBounce(s, lock.res, from);
       return;
     }
     case 'Bast': {
@@ -43,7 +47,9 @@ export function dispatch(s: EngineState, domain: Domain, from: NodeId, msg: Lock
     }
     case 'Deny': {
       const lock = s.own.get(msg.id);
-      if (lock && isFromMaster(lock, domain, from)) hold.onDenied(s, lock, errorCodeOf(msg.code) ?? 'TSDLM_PROTOCOL');
+      if (!lock || !isFromMaster(lock, domain, from)) return;
+      hold.onDenied(s, lock, errorCodeOf(msg.code) ?? 'TSDLM_PROTOCOL');
+      if (lock.res.newWaiters.length > 0) afterBounce(s, lock.res, from);
       return;
     }
     case 'ConvertRequest':
@@ -175,28 +181,39 @@ function onCancelRequest(s: EngineState, domain: Domain, from: NodeId, msg: Of<'
   touchIdle(s, res);
 }
 
-/** The node we took for the master does not master the name: all requests that are with it start again. */
+/**
+ * The node we took for the master did not master the name when this request came. Only this one request is known to be
+ * nowhere: others of ours may be on their way to a node that has become the master meanwhile, so what to do next is
+ * decided when each of them has been answered.
+ */
 function onNotMasterReply(s: EngineState, domain: Domain, from: NodeId, msg: Of<'NotMaster'>): void {
-  const res = domain.resources.get(msg.name);
-  if (res?.state !== RES_OWNED || res.owner !== from) return;
-  const mine: Lock[] = [];
-  for (const lock of s.own.values()) if (lock.res === res) mine.push(lock);
-  for (const lock of mine) {
-    if (lock.st === ST_HELD || lock.st === ST_CONVERTING || (lock.st === ST_UNLOCKING && lock.mode !== -1)) {
-      // Something of ours is held there according to us: a contradiction only a new epoch can clear up.
-      s.note('error', 'master-denies-held-lock', { domain: domain.name, name: msg.name, master: from, id: lock.id });
-      s.out.propose({ c: 'bump', dom: domain.dom, epoch: domain.epoch });
-      return;
-    }
-  }
-  for (const lock of mine) {
-    if (lock.st !== ST_LOCKING) continue;
+  const lock = s.own.get(msg.id);
+  if (!lock || lock.res.domain !== domain || lock.res.owner !== from || lock.res.name !== msg.name) return;
+  const res = lock.res;
+  if (lock.st === ST_LOCKING) {
     if (lock.isZombie) {
       hold.remove(s, lock);
     } else {
       lock.st = ST_NEW;
       res.newWaiters.push(lock);
     }
+    afterBounce(s, res, from);
+  } else if (lock.st === ST_HELD || lock.st === ST_CONVERTING) {
+    // Something of ours is held there according to us: a contradiction only a new epoch can clear up.
+    s.note('error', 'master-denies-held-lock', { domain: domain.name, name: msg.name, master: from, id: lock.id });
+    s.out.propose({ c: 'bump', dom: domain.dom, epoch: domain.epoch });
   }
-  onNotMaster(s, domain, from, msg.name);
+}
+
+/** Requests came back with NotMaster and wait: go on when no other request of ours is still under way to that node. */
+function afterBounce(s: EngineState, res: LockRes, from: NodeId): void {
+  if (res.state !== RES_OWNED || res.owner !== from || from === s.self) return;
+  let isHeld = false;
+  for (const lock of s.own.values()) {
+    if (lock.res !== res) continue;
+    if (lock.st === ST_LOCKING || lock.st === ST_UNLOCKING) return;
+    if (lock.st === ST_HELD || lock.st === ST_CONVERTING) isHeld = true;
+  }
+  if (isHeld) hold.ownerKnown(s, res);
+  else onNotMaster(s, res.domain, from, res.name);
 }

@@ -174,6 +174,7 @@ export function runSeed(seed: number, steps = 400): string | null {
 }
 
 const from = Number(process.env.SEED ?? 1);
+t.setTimeout(0);
 const seeds = Number(process.env.SEEDS ?? 400);
 t.test(`${seeds} random schedules keep S1 and S2, and every request ends`, async (t) => {
   for (let seed = from; seed < from + seeds; seed++) {
