@@ -112,10 +112,13 @@ export class Gate {
     );
     for (const node of view.nodes) {
       if (node.state !== 'fencing') continue;
-      // A leader never turns a fence on its own machine: whoever leads next does it.
+      // A leader never turns a fence on its own machine: whoever can lead next does it.
       if (node.id === this.self && this.hasOtherVoters) {
-        this.host.yieldLead();
-        return;
+        if (view.nodes.some((n) => this.mayFollow(now, n))) {
+          this.host.yieldLead();
+          return;
+        }
+        continue;
       }
       const { startCount } = about(node);
       let run = this.runs.find((r) => r.node === node.id);
@@ -128,6 +131,11 @@ export class Gate {
       const method = run.tick(now, node, levels, this.host.overAt(node.id, startCount));
       if (method !== null) this.host.propose({ c: 'fenced', node: node.id, startCount, method });
     }
+  }
+
+  /** Another voter that talks to us and is not to be fenced itself. */
+  private mayFollow(now: Millis, node: NodeView): boolean {
+    return node.voter && node.id !== this.self && node.state !== 'fencing' && this.presence.isHeard(now, node.id);
   }
 
   // --- Half a partition --------------------------------------------------------------------------------------------

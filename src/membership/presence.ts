@@ -61,6 +61,12 @@ export class Presence {
     this.last.set(from, { startCount, at: now, down });
   }
 
+  /** Any incarnation of the node was heard lately. */
+  isHeard(now: Millis, node: NodeId): boolean {
+    const heard = this.last.get(node);
+    return heard !== undefined && now - heard.at <= this.limits.suspectMs;
+  }
+
   asked(now: Millis, from: NodeId, inc: Incarnation): void {
     this.asks.set(from, { inc, at: now });
   }

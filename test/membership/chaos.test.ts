@@ -1,0 +1,78 @@
+/** Random faults over many seeds: the checks of checks.ts hold at every step, and after healing the cluster is whole again. */
+import t from 'tap';
+import { Cluster } from './harness.js';
+
+const SEEDS = Number(process.env.TSDLM_MEMBERSHIP_SEEDS ?? 300);
+
+function chaos(seed: number): { problems: string[]; healed: boolean; fenced: number; terms: number } {
+  const shape = seed % 5;
+  const voters = [3, 3, 5, 1, 4][shape] as number;
+  const c = new Cluster({
+    seed,
+    voters,
+    learners: seed % 3,
+    drift: 0.084,
+    loss: seed % 4 === 0 ? 0.05 : 0,
+    diskMs: seed % 7 === 0 ? [1, 120] : [0.5, 5],
+    delayMs: seed % 5 === 0 ? [0.2, 60] : [0.2, 3],
+    logKeep: seed % 6 === 0 ? 4 : 1000,
+  });
+  c.startAll();
+  const ids = [...c.hosts.keys()];
+  const pick = (): number => ids[Math.floor(c.random.next() * ids.length)] as number;
+  for (let step = 0; step < 25; step++) {
+    c.run(c.between([50, 3000]));
+    const id = pick();
+    switch (Math.floor(c.random.next() * 10)) {
+      case 0:
+        c.kill(id);
+        c.at(c.between([10, 6000]), () => c.start(id));
+        break;
+      case 1:
+        c.reboot(id);
+        c.at(c.between([10, 6000]), () => c.start(id));
+        break;
+      case 2:
+        c.pause(id, c.between([100, 8000]));
+        break;
+      case 3:
+        c.isolate(id);
+        break;
+      case 4:
+        c.cut(id, pick());
+        break;
+      case 5:
+        c.cutBoth(id, pick());
+        break;
+      case 6:
+      case 7:
+        c.heal();
+        break;
+      case 8: {
+        const host = c.host(id);
+        c.propose(id, { c: 'domainJoin', node: id, startCount: host.startCount, name: `dom${step % 3}` });
+        break;
+      }
+      case 9:
+        c.propose(id, { c: 'epoch', epoch: c.hosts.get(id)?.m?.view.epoch ?? 0 });
+        break;
+    }
+  }
+  c.heal();
+  c.loss = 0;
+  c.startAll();
+  const healed = c.until(() => c.settled(), 60_000);
+  return { problems: c.checks.problems, healed, fenced: c.checks.commands('fenced').length, terms: c.view().epoch };
+}
+
+t.test('rule 24: no lease outlives what others wait for, under random faults and drifting clocks', async (t) => {
+  let fenced = 0;
+  const from = Number(process.env.TSDLM_MEMBERSHIP_FROM ?? 1);
+  for (let seed = from; seed < from + SEEDS; seed++) {
+    const result = chaos(seed);
+    fenced += result.fenced;
+    if (result.problems.length > 0) t.fail(`seed ${seed}: ${result.problems.slice(0, 3).join('\n')}`);
+    if (!result.healed) t.fail(`seed ${seed}: not whole again a minute after healing`);
+  }
+  t.ok(fenced > SEEDS / 4, `the runs had ${fenced} fencings`);
+});
