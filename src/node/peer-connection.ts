@@ -8,13 +8,13 @@
  * (peer-handshake.ts).
  */
 import type { Socket } from 'node:net';
-import { fitText } from '../protocol/bytes.js';
 import { type AnyMessage, decodeAt } from '../protocol/codec.js';
 import { ERROR_CODES, InvariantError, TsdlmError } from '../protocol/errors.js';
 import { FRAME_HEADER_BYTES, FrameReader, FrameWriter } from '../protocol/frame.js';
 import type { NodeId } from '../protocol/ids.js';
 import { HANDSHAKE_FRAME_BYTES_MAX, PEER_FRAME_BYTES_MAX } from '../protocol/limits.js';
 import type { LinkMessage } from '../protocol/link-messages.js';
+import { cutText } from '../protocol/text.js';
 import { Handshake, type HandshakeOptions, type HandshakeResult, refusedBy } from './peer-handshake.js';
 
 /** What a closing connection grants its last bytes to leave. */
@@ -143,7 +143,7 @@ export class PeerConnection {
     }
     if (how === 'tell') {
       const writer = new FrameWriter();
-      writer.push({ k: 'LinkRefusal', code: ERROR_CODES[error.code], text: fitText(error.message, 500) });
+      writer.push({ k: 'LinkRefusal', code: ERROR_CODES[error.code], text: cutText(error.message, 500) });
       socket.write(writer.take());
     }
     socket.destroySoon();

@@ -43,7 +43,7 @@ export interface PeerLinkHost {
   onMessage(from: NodeId, m: PeerMessage): void;
   onUp(link: PeerLink, reset: boolean): void;
   onDown(link: PeerLink, error: TsdlmError): void;
-  log(level: 'debug' | 'info' | 'warn' | 'error', event: string, data: Record<string, unknown>): void;
+  log(level: 'info' | 'warn' | 'error', event: string, data: Record<string, unknown>): void;
 }
 
 export class PeerLink {

@@ -10,8 +10,8 @@
  * arrives afterwards. send() never calls back.
  * Left to others: the stream and what waits (peer-link.ts), one socket (peer-connection.ts), what a message means (the core).
  */
-import { createServer, type Server, type Socket, connect as tcpConnect } from 'node:net';
-import { createServer as createTlsServer, type TLSSocket, connect as tlsConnect } from 'node:tls';
+import { createServer, type Server, type Socket } from 'node:net';
+import { createServer as createTlsServer, type TLSSocket } from 'node:tls';
 import type { TimeLimits } from '../membership/time-limits.js';
 import { TsdlmError } from '../protocol/errors.js';
 import { checkHello, FEATURES, type Versions } from '../protocol/handshake.js';
@@ -19,30 +19,20 @@ import type { Incarnation, NodeId, StartCount } from '../protocol/ids.js';
 import type { Challenge, Hello } from '../protocol/link-messages.js';
 import type { PeerMessage } from '../protocol/peer-messages.js';
 import { PeerConnection, type PeerConnectionOptions } from './peer-connection.js';
-import { derivePeerKeys, type PeerKeys, PSK_IDENTITY, TLS_COMMON } from './peer-keys.js';
+import { PeerDial, type PeerDialOptions, type PeerNode } from './peer-dial.js';
+import { derivePeerKeys, type PeerKeys, TLS_COMMON } from './peer-keys.js';
 import { PeerLink, type PeerLinkHost } from './peer-link.js';
 
 /** Connections that have not proven the key; one more ends the oldest. */
 const UNPROVEN_MAX = 64;
-const CONNECT_MS = 1000;
 const HANDSHAKE_MS = 5000;
-const BACKOFF_MIN_MS = 20;
-const BACKOFF_MAX_MS = 1000;
-/** A link that lived this long was sound: the next dialling starts with the short back-off. */
-const SOUND_MS = 1000;
 const ACK_DELAY_MS = 20;
 /** What close() grants the last messages to leave. */
 const CLOSE_MS = 300;
 /** Lines about refused strangers per second. */
 const STRANGER_LINES = 5;
 
-export interface PeerNode {
-  id: NodeId;
-  name: string;
-  host: string;
-  /** Read at each dialling. */
-  port: number;
-}
+export type { PeerNode } from './peer-dial.js';
 
 export interface PeerNetOptions {
   self: NodeId;
@@ -57,7 +47,7 @@ export interface PeerNetOptions {
   limits: TimeLimits;
   /** False: plain TCP; the handshake still proves the key, but nothing behind it is protected. */
   tls: boolean;
-  log(level: 'debug' | 'info' | 'warn' | 'error', event: string, data: Record<string, unknown>): void;
+  log(level: 'info' | 'warn' | 'error', event: string, data: Record<string, unknown>): void;
   onMessage(from: NodeId, m: PeerMessage): void;
   onUp(peer: NodeId, startCount: StartCount, reset: boolean): void;
   onDown(peer: NodeId): void;
@@ -78,22 +68,12 @@ export interface PeerStatus {
   generation: number;
 }
 
-/** The dialling side of one peer. */
-interface Dial {
-  link: PeerLink;
-  node: PeerNode;
-  socket: Socket | null;
-  conn: PeerConnection | null;
-  timer: NodeJS.Timeout | null;
-  fails: number;
-}
-
 export class PeerNet {
   readonly #o: PeerNetOptions;
   readonly #keys: PeerKeys;
   readonly #links = new Map<NodeId, PeerLink>();
   readonly #names = new Map<NodeId, string>();
-  readonly #dials = new Map<NodeId, Dial>();
+  readonly #dials = new Map<NodeId, PeerDial>();
   readonly #server: Server;
   /** Sockets that have not finished their handshake, oldest first, by remote address (TLS hides the raw socket). */
   readonly #unproven = new Map<string, Socket>();
@@ -128,7 +108,9 @@ export class PeerNet {
       this.#links.set(node.id, link);
       this.#names.set(node.id, node.name);
       if (node.id < options.self) {
-        this.#dials.set(node.id, { link, node, socket: null, conn: null, timer: null, fails: 0 });
+        const connected: PeerDialOptions['connected'] = (socket, ended) => this.#connection(socket, 'dial', node.id, ended);
+        const psk = options.tls ? this.#keys.psk : null;
+        this.#dials.set(node.id, new PeerDial({ node, link, psk, log: options.log, connected }));
       }
     }
     this.#server = options.tls
@@ -174,7 +156,7 @@ export class PeerNet {
     this.#started = true;
     this.#lastTick = performance.now();
     this.#heartbeat = setInterval(() => this.#tick(), this.#o.limits.heartbeatMs);
-    for (const dial of this.#dials.values()) this.#dial(dial);
+    for (const dial of this.#dials.values()) dial.start();
   }
 
   /** Control class: dropped when there is no link. Lock class: kept until acknowledged, or lost together with a reset. */
@@ -197,10 +179,7 @@ export class PeerNet {
     this.#incarnation = incarnation;
     const error = new TsdlmError('TSDLM_UNAVAILABLE', `node ${this.#o.self} has begun a new incarnation`);
     for (const link of this.#links.values()) link.reset(error);
-    for (const dial of this.#dials.values()) {
-      dial.fails = 0;
-      if (!dial.conn) dial.socket?.destroy();
-    }
+    for (const dial of this.#dials.values()) dial.hurry();
   }
 
   status(): PeerStatus[] {
@@ -242,10 +221,7 @@ export class PeerNet {
       link.reset(new TsdlmError('TSDLM_STOPPING', `node ${this.#o.self} is stopping`));
     }
     if (this.#flushing) clearImmediate(this.#flushing);
-    for (const dial of this.#dials.values()) {
-      if (dial.timer) clearTimeout(dial.timer);
-      dial.socket?.destroy();
-    }
+    for (const dial of this.#dials.values()) dial.stop();
     const done = new Promise<void>((resolve) => this.#server.close(() => resolve()));
     const timer = setTimeout(() => this.#destroyAll(), CLOSE_MS);
     for (const socket of this.#unproven.values()) socket.destroy();
@@ -406,84 +382,8 @@ export class PeerNet {
     if (this.#lines.second !== second) this.#lines = { second, count: 0 };
     if (this.#lines.count++ < STRANGER_LINES) this.#o.log('warn', event, data);
   }
-
-  // --- Dialling --------------------------------------------------------------------------------------------------------
-
-  #dial(dial: Dial): void {
-    dial.timer = null;
-    if (this.#closed) return;
-    if (dial.link.blocked) {
-      this.#dialAgain(dial, null);
-      return;
-    }
-    const { host, port } = dial.node;
-    const { psk } = this.#keys;
-    const socket: Socket = this.#o.tls
-      ? tlsConnect({
-          ...TLS_COMMON,
-          host,
-          port,
-          pskCallback: () => ({ psk, identity: PSK_IDENTITY }),
-          // Reached only by a server that shows a certificate instead of knowing the key.
-          checkServerIdentity: () => new Error('the other side shows a certificate instead of the cluster key'),
-        })
-      : tcpConnect({ host, port });
-    dial.socket = socket;
-    this.#sockets.add(socket);
-    let failure: Error | null = null;
-    const timer = setTimeout(() => socket.destroy(new Error(`no connection after ${CONNECT_MS} ms`)), CONNECT_MS);
-    const onError = (e: Error): void => {
-      failure = e;
-    };
-    const onClose = (): void => {
-      clearTimeout(timer);
-      this.#sockets.delete(socket);
-      dial.socket = null;
-      this.#dialAgain(dial, dialError(dial.node, failure));
-    };
-    socket.on('error', onError);
-    socket.once('close', onClose);
-    socket.once(this.#o.tls ? 'secureConnect' : 'connect', () => {
-      clearTimeout(timer);
-      socket.off('error', onError);
-      socket.off('close', onClose);
-      dial.conn = this.#connection(socket, 'dial', dial.node.id, (conn, error) => {
-        if (conn.upForMs >= SOUND_MS) dial.fails = 0;
-        dial.conn = null;
-        dial.socket = null;
-        this.#dialAgain(dial, conn.wasUp ? null : error);
-      });
-    });
-  }
-
-  #dialAgain(dial: Dial, error: TsdlmError | null): void {
-    if (this.#closed || dial.timer) return;
-    if (error) {
-      const known = dial.link.lastError;
-      const repeated = known?.code === error.code && known.message === error.message;
-      dial.link.lastError = error;
-      const data = { peer: dial.node.id, code: error.code, text: error.message };
-      this.#o.log(repeated ? 'debug' : 'warn', 'peer_dial_failed', data);
-    }
-    const most = Math.min(BACKOFF_MAX_MS, BACKOFF_MIN_MS * 2 ** Math.min(dial.fails, 10));
-    dial.fails++;
-    dial.timer = setTimeout(() => this.#dial(dial), most * (0.5 + Math.random() / 2));
-  }
 }
 
 function addressOf(socket: Socket): string {
   return `${socket.remoteAddress ?? '?'}:${socket.remotePort ?? 0}`;
-}
-
-/** Why a dialled socket ended before the handshake. */
-function dialError(node: PeerNode, e: Error | null): TsdlmError {
-  const where = `node ${node.id} (${node.host}:${node.port})`;
-  const code = (e as NodeJS.ErrnoException | null)?.code ?? '';
-  if (code.startsWith('ERR_SSL') || code === 'EPROTO') {
-    return new TsdlmError(
-      'TSDLM_AUTH_FAILED',
-      `TLS handshake with ${where} failed (${e?.message ?? code}): the cluster key and the tls setting must be equal on all nodes`,
-    );
-  }
-  return new TsdlmError('TSDLM_UNAVAILABLE', `cannot reach ${where}: ${e?.message ?? 'connection closed'}`);
 }

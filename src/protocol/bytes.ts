@@ -38,10 +38,14 @@ export function putU48(b: Uint8Array, p: number, v: number): number {
   return p + 6;
 }
 
+const F64 = new Float64Array(1);
+const F64_BYTES = new Uint8Array(F64.buffer);
+const HOST_IS_LITTLE = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
+
 /** Any double, IEEE 754. */
 export function putF64(b: Uint8Array, p: number, v: number): number {
-  const view = new DataView(b.buffer, b.byteOffset, b.byteLength);
-  view.setFloat64(p, v, true);
+  F64[0] = v;
+  for (let i = 0; i < 8; i++) b[p + i] = F64_BYTES[HOST_IS_LITTLE ? i : 7 - i] as number;
   return p + 8;
 }
 
@@ -66,15 +70,6 @@ export function putText(b: Buffer, p: number, s: string, max: number): number {
   return p + 1 + b.write(s, p + 1, bytes, 'utf8');
 }
 
-/** The text cut to at most `max` bytes of UTF-8, at a character's border. */
-export function fitText(s: string, max: number): string {
-  if (Buffer.byteLength(s) <= max) return s;
-  const b = Buffer.from(s);
-  let end = max;
-  while (end > 0 && ((b[end] as number) & 0xc0) === 0x80) end--;
-  return b.toString('utf8', 0, end);
-}
-
 /** One byte: 0 = null, 64 = the block follows. */
 export function putLvb(b: Uint8Array, p: number, v: Uint8Array | null): number {
   if (v === null) {
@@ -89,6 +84,26 @@ export function putLvb(b: Uint8Array, p: number, v: Uint8Array | null): number {
 
 const NOTHING = Buffer.alloc(0);
 const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
+/**
+ * The same few texts come again and again: a name in each message about it, domains, labels. Remembering the last ones saves
+ * making the string, and the one that comes back carries its hash for the maps it is looked up in. A collision only costs.
+ */
+const RECENT: (string | undefined)[] = new Array<string | undefined>(1024).fill(undefined);
+
+/** The ASCII text of `n` bytes at `p`. */
+function recentText(b: Buffer, p: number, n: number, hash: number): string {
+  const slot = (hash ^ (hash >>> 10)) & 1023;
+  const known = RECENT[slot];
+  if (known !== undefined && known.length === n) {
+    let i = 0;
+    while (i < n && known.charCodeAt(i) === b[p + i]) i++;
+    if (i === n) return known;
+  }
+  const made = b.toString('latin1', p, p + n);
+  RECENT[slot] = made;
+  return made;
+}
 
 /**
  * Reads the values of one body, front to back. One instance serves a whole process: readers are used strictly one after the
@@ -144,26 +159,31 @@ export class BodyReader {
 
   /** A finite double. */
   num(): number {
-    const v = this.#b.readDoubleLE(this.#take(8));
+    const p = this.#take(8);
+    for (let i = 0; i < 8; i++) F64_BYTES[HOST_IS_LITTLE ? i : 7 - i] = this.#b[p + i] as number;
+    const v = F64[0] as number;
     if (!Number.isFinite(v)) throw badFrame(`${v} is no finite number`);
     return v;
   }
 
-  /** Text of at most `max` bytes; `ban` is a byte that must not occur (besides, -1 = none), `least` the least length. */
+  /** Text of `least` to `max` bytes, with the bans of names (no NUL) and domains (no '/'). */
   text(max: number, least: number, noNul: boolean, noSlash: boolean): string {
     const n = this.u8();
     if (n > max || n < least) throw badFrame(`text of ${n} bytes, must be ${least} to ${max}`);
+    if (n === 0) return '';
     const p = this.#take(n);
     const b = this.#b;
     const end = p + n;
-    let ascii = true;
+    let seen = 0;
+    let hash = n;
     for (let i = p; i < end; i++) {
       const c = b[i] as number;
       if (c === 0 && noNul) throw badFrame('NUL byte in a name');
       if (c === 0x2f && noSlash) throw badFrame("'/' in a domain name");
-      if (c > 0x7f) ascii = false;
+      seen |= c;
+      hash = (Math.imul(hash, 31) + c) | 0;
     }
-    if (ascii) return b.toString('latin1', p, end);
+    if (seen < 0x80) return recentText(b, p, n, hash);
     try {
       return UTF8.decode(b.subarray(p, end));
     } catch {

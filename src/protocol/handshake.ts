@@ -17,9 +17,6 @@ export const PEER_VERSION_MIN = 1;
 export const PEER_VERSION_MAX = 1;
 /** Raised when fields are appended to messages; the older side passes them over. */
 export const PEER_MINOR = 0;
-/** Versions of the protocol on the local socket. */
-export const CLIENT_VERSION_MIN = 1;
-export const CLIENT_VERSION_MAX = 1;
 /** Optional abilities; a side uses one only when both named it. None yet. */
 export const FEATURES: readonly string[] = [];
 

@@ -97,6 +97,25 @@ for (const tls of [true, false]) {
   );
 }
 
+for (const tls of [true, false]) {
+  t.test(`what was sent right before close() arrives (${tls ? 'TLS' : 'plain'})`, async (t) => {
+    const c = new Cluster(t, 2);
+    const a = await c.add(1, { tls });
+    const b = await c.add(2, { tls });
+    await until('both up', () => isUp(a, 2) && isUp(b, 1));
+    for (let i = 1; i <= 5000; i++) {
+      a.net.send(2, numbered(i));
+      b.net.send(1, numbered(i));
+    }
+    await b.net.close();
+    t.same(b.downs, [1]);
+    await until('all there', () => ids(a).length === 5000 && a.downs.length === 1);
+    const before = performance.now();
+    await a.net.close();
+    t.ok(performance.now() - before < 2000);
+  });
+}
+
 t.test('lock messages queued before the first contact arrive; control messages do not', async (t) => {
   const c = new Cluster(t, 2);
   const a = await c.add(1);
