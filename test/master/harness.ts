@@ -229,8 +229,9 @@ export class EngineWorld {
         return e.what;
       });
   }
+  /** The last of these that is not a BAST. */
   last(lock: LocalLock): string | undefined {
-    return this.of(lock).at(-1);
+    return this.of(lock).findLast((word) => !word.startsWith('bast'));
   }
   /** Node that masters the name, by the engines' own belief; 0 none. */
   masterOf(name: string): number {
