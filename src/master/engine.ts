@@ -132,8 +132,9 @@ export class Engine {
     const s = this.state;
     s.now = now;
     const lock = local as Lock;
+    if (lock.st === ST_GONE) return; // Its owner was told so, perhaps just now, when this call looked at the clock.
     if (lock.st !== ST_HELD || lock.isZombie) {
-      s.out.denied(lock, lock.st === ST_GONE ? 'TSDLM_NOT_HELD' : 'TSDLM_BAD_ARGUMENT');
+      s.out.denied(lock, isClaim(lock) ? 'TSDLM_UNAVAILABLE' : 'TSDLM_BAD_ARGUMENT');
       return;
     }
     lock.deadline = options.deadline;
@@ -154,6 +155,8 @@ export class Engine {
     if (lock.st === ST_HELD || lock.st === ST_CONVERTING) {
       hold.preparePut(lock, options?.lvb ?? null, options?.lvbInvalid ?? false);
       hold.unlock(s, lock);
+    } else if (isClaim(lock)) {
+      lock.isReleaseWished = true;
     } else if (lock.st === ST_NEW || lock.st === ST_LOCKING) {
       this.giveUp(lock, 'TSDLM_CANCELLED');
     }
@@ -178,7 +181,7 @@ export class Engine {
   /** Ends a request that still waits, with `code` for its owner. */
   private giveUp(lock: Lock, code: ErrorCode): void {
     const s = this.state;
-    if (lock.isZombie) return;
+    if (lock.isZombie || isClaim(lock)) return;
     if (s.waiting.delete(lock)) {
       lock.st = ST_GONE;
       s.out.denied(lock, code);
@@ -322,6 +325,10 @@ export class Engine {
     const s = this.state;
     lock.st = ST_GONE;
     s.journal({ op: 'del', id: lock.id }, () => {});
+    if (lock.isReleaseWished) {
+      s.out.released(lock);
+      return;
+    }
     s.note('warn', 'node-owned-lock-void', { domain: lock.domain, name: lock.name });
     s.out.lost(lock, 'TSDLM_LOST');
   }
@@ -373,7 +380,7 @@ export class Engine {
   private resetLock(lock: Lock): void {
     const s = this.state;
     const st = lock.st;
-    const isClaim = (lock.flags & LOCK_RECLAIM) !== 0;
+    const wasClaim = isClaim(lock);
     lock.prev = lock.next = null;
     lock.q = 0;
     lock.res = this.detachedRes(lock.domain, lock.name);
@@ -381,7 +388,7 @@ export class Engine {
     lock.isCancelling = false;
     if (lock.isZombie) {
       lock.st = ST_GONE;
-    } else if (isClaim) {
+    } else if (wasClaim) {
       this.claimable.push(lock);
     } else if (st === ST_NEW || st === ST_LOCKING) {
       lock.st = ST_NEW;
@@ -515,4 +522,9 @@ export class Engine {
       if (!domain.isRecovering && domain.parked.length > 0) replayParked(s, domain);
     }
   }
+}
+
+/** A node-owned lock of before a restart, or lapse, that has not been confirmed yet. */
+function isClaim(lock: Lock): boolean {
+  return (lock.flags & LOCK_RECLAIM) !== 0 && lock.st !== ST_GONE;
 }

@@ -215,7 +215,7 @@ export function onGranted(s: EngineState, lock: Lock): void {
     lock.flags &= ~LOCK_RECLAIM;
     lock.res.domain.claims.delete(lock);
   }
-  if (lock.isZombie) {
+  if (lock.isZombie || lock.isReleaseWished) {
     s.deferred.push(() => {
       if (lock.st === ST_HELD) unlock(s, lock);
     });
@@ -252,6 +252,12 @@ export function confirmClaim(s: EngineState, lock: Lock): void {
   lock.st = ST_HELD;
   lock.flags &= ~(LOCK_RECLAIM | LOCK_TRY);
   lock.res.domain.claims.delete(lock);
+  if (lock.isReleaseWished) {
+    s.deferred.push(() => {
+      if (lock.st === ST_HELD) unlock(s, lock);
+    });
+    return;
+  }
   s.out.granted(lock);
 }
 
@@ -302,6 +308,10 @@ export function onDenied(s: EngineState, lock: Lock, code: ErrorCode): void {
   remove(s, lock);
   if (isClaim) {
     s.journal({ op: 'del', id: lock.id }, () => {});
+    if (lock.isReleaseWished) {
+      s.out.released(lock);
+      return;
+    }
     s.note('warn', 'node-owned-lock-not-confirmed', { domain: lock.domain, name: lock.name });
     s.out.lost(lock, 'TSDLM_LOST');
     return;

@@ -160,7 +160,8 @@ function dropRecord(domain: Domain, res: LockRes): void {
 function collectHandOver(s: EngineState, domain: Domain): void {
   for (const res of domain.resources.values()) {
     if (res.owner !== s.self || res.state !== RES_OWNED) continue;
-    if (!res.hasQueues && (res.refs === null || res.refs.size === 0)) continue;
+    // Only what somebody holds or waits for: its holders know the new place at once and answer for it in mastery rounds.
+    if (!res.hasQueues) continue;
     const data: HandedResource = {
       name: res.name,
       lvbState: res.lvbState,
