@@ -12,7 +12,8 @@
  *
  * What left the group with setsid is not covered.
  */
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
+import { hasLivingMembers, isOver, processStat } from '../client/process-table.js';
 import { TsdlmError } from '../protocol/errors.js';
 
 /** How often a group that was told to end is looked at. */
@@ -29,34 +30,10 @@ export interface ProcessGroup {
   readonly leaderStart: string;
 }
 
-export interface ProcessStat {
-  /** R, S, D, T (stopped), t (traced), Z (zombie), ... */
-  state: string;
-  ppid: number;
-  pgrp: number;
-  /** Clock ticks since boot: with the number it names one process for ever. */
-  start: string;
-}
-
-/** Reads /proc/PID/stat; null when there is no such process. */
-export function processStat(pid: number): ProcessStat | null {
-  let text: string;
-  try {
-    text = readFileSync(`/proc/${pid}/stat`, 'latin1');
-  } catch {
-    return null;
-  }
-  // The name, in parentheses, may itself contain spaces and parentheses.
-  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-  return { state: fields[0] ?? '', ppid: Number(fields[1]), pgrp: Number(fields[2]), start: fields[19] ?? '' };
-}
-
 /** True when the process is gone, a zombie or stopped: it can do nothing for its command. */
 export function isInert(pid: number, start: string): boolean {
   const stat = processStat(pid);
-  return (
-    stat === null || stat.start !== start || stat.state === 'Z' || stat.state === 'X' || stat.state === 'T' || stat.state === 't'
-  );
+  return stat === null || stat.start !== start || isOver(stat) || stat.state === 'T' || stat.state === 't';
 }
 
 /** Checks a claimed group. Throws TSDLM_NOT_ALLOWED with the reason. */
@@ -94,24 +71,11 @@ function userOf(pid: number): number | null {
   }
 }
 
-/** True while the group has a member that is no zombie. */
+/** True while the group has a member that is no zombie, and its number still means this group. */
 export function isGroupAlive(group: ProcessGroup): boolean {
   const leader = processStat(group.pgid);
   if (leader !== null && leader.start !== group.leaderStart) return false;
-  if (leader !== null && leader.pgrp === group.pgid && leader.state !== 'Z' && leader.state !== 'X') return true;
-  try {
-    process.kill(-group.pgid, 0);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ESRCH') return false;
-  }
-  // The leader is gone or a zombie: only the table of processes tells whether others are left.
-  for (const entry of readdirSync('/proc')) {
-    const pid = Number(entry);
-    if (!Number.isInteger(pid)) continue;
-    const stat = processStat(pid);
-    if (stat !== null && stat.pgrp === group.pgid && stat.state !== 'Z' && stat.state !== 'X') return true;
-  }
-  return false;
+  return hasLivingMembers(group.pgid);
 }
 
 /** Sends a signal to the group. False when it is gone or may not be signalled. */

@@ -12,6 +12,7 @@
  * event loop leave as one write per session. What requests mean is session-requests.ts.
  */
 import { createServer, type Server, type Socket } from 'node:net';
+import { processStat } from '../client/process-table.js';
 import type { LocalLock } from '../master/types.js';
 import type { TimeLimits } from '../membership/time-limits.js';
 import { CLIENT_VERSION_MAX, CLIENT_VERSION_MIN, type ClientMessage } from '../protocol/client-messages.js';
@@ -22,7 +23,7 @@ import { cutText } from '../protocol/text.js';
 import type { DoorCore } from './clock-core.js';
 import { Session, type SessionHost } from './session.js';
 import { type AdminResult, OwnedAdmin } from './session-admin.js';
-import { acceptGroup, endGroup, isGroupAlive, processStat } from './session-group.js';
+import { acceptGroup, endGroup, isGroupAlive } from './session-group.js';
 import { SessionGuard } from './session-guard.js';
 import { Hold } from './session-hold.js';
 import { NodeOwnedLocks } from './session-node-owned.js';
