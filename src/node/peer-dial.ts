@@ -104,7 +104,13 @@ export class PeerDial {
   /** Something has changed: the next attempt comes soon, one under way without a connection is given up. */
   hurry(): void {
     this.#fails = 0;
-    if (!this.#conn) this.#socket?.destroy();
+    if (this.#timer) {
+      clearTimeout(this.#timer);
+      this.#timer = null;
+      this.#again(null);
+    } else if (!this.#conn) {
+      this.#socket?.destroy();
+    }
   }
 
   /** Dials no more; an attempt under way ends, a connection is left to its owner. */

@@ -50,6 +50,7 @@ export class PeerLink {
   readonly id: NodeId;
   readonly stream: LinkState<Frame>;
   readonly #host: PeerLinkHost;
+  readonly #backlogBytesMax: number;
   conn: PeerConnection | null = null;
   lastSeen: Incarnation | null = null;
   lastError: TsdlmError | null = null;
@@ -70,6 +71,7 @@ export class PeerLink {
   constructor(id: NodeId, host: PeerLinkHost, backlogBytesMax = PEER_BACKLOG_BYTES_MAX) {
     this.id = id;
     this.#host = host;
+    this.#backlogBytesMax = backlogBytesMax;
     this.stream = new LinkState<Frame>({ backlogBytesMax });
   }
 
@@ -120,7 +122,7 @@ export class PeerLink {
     const conn = this.conn;
     if (conn === null) return;
     if (this.stream.overflowed) {
-      this.#host.log('warn', 'peer_overflow', { peer: this.id, most: PEER_BACKLOG_BYTES_MAX });
+      this.#host.log('warn', 'peer_overflow', { peer: this.id, most: this.#backlogBytesMax });
       conn.close(new TsdlmError('TSDLM_OVERLOADED', `node ${this.id} does not take its messages: the pair starts over`), 'tell');
       return;
     }

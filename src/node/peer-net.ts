@@ -60,7 +60,8 @@ export interface PeerNetOptions {
 export interface PeerStatus {
   peer: NodeId;
   name: string;
-  state: 'up' | 'down';
+  /** connecting: this side dials, without success so far; down: the other side has not dialled. */
+  state: 'up' | 'connecting' | 'down';
   startCount: StartCount;
   rttMs: number | null;
   lastError: { code: string; text: string } | null;
@@ -186,7 +187,7 @@ export class PeerNet {
     return [...this.#links.values()].map((link) => ({
       peer: link.id,
       name: this.#names.get(link.id) ?? '',
-      state: link.conn ? 'up' : 'down',
+      state: link.conn ? 'up' : this.#dials.has(link.id) ? 'connecting' : 'down',
       startCount: link.lastSeen?.startCount ?? 0,
       rttMs: link.rttMs,
       lastError: link.lastError ? { code: link.lastError.code, text: link.lastError.message } : null,
@@ -367,7 +368,7 @@ export class PeerNet {
   #accept(socket: Socket): void {
     const key = addressOf(socket);
     const conn = this.#connection(socket, 'accept', 0, (ended, error) => {
-      if (!this.#closed && this.#links.get(ended.peer)?.lastError !== error) {
+      if (!this.#closed && !ended.wasUp) {
         this.#stranger('peer_refused', { peer: ended.peer, from: key, code: error.code, text: error.message });
       }
       const link = this.#links.get(ended.peer);

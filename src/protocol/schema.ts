@@ -51,12 +51,17 @@ export function text(max: number): Field<string> {
     return v.length * 3 <= max || Buffer.byteLength(v) <= max;
   });
 }
+/** Half of a surrogate pair has no UTF-8: two such names would become one on the wire. */
+const NOT_UTF8 = /\p{Surrogate}/u;
 /** Resource name: 1..255 bytes, no NUL. */
 const nameText = text(NAME_BYTES_MAX);
-export const name = field<string>('name', (v) => nameText.is(v) && v.length > 0 && !v.includes('\0'));
+export const name = field<string>('name', (v) => nameText.is(v) && v.length > 0 && !v.includes('\0') && !NOT_UTF8.test(v));
 const domainText = text(DOMAIN_BYTES_MAX);
 /** Domain name: 1..63 bytes, no NUL, no '/'. */
-export const domain = field<string>('domain', (v) => domainText.is(v) && v.length > 0 && !v.includes('\0') && !v.includes('/'));
+export const domain = field<string>(
+  'domain',
+  (v) => domainText.is(v) && v.length > 0 && !v.includes('\0') && !v.includes('/') && !NOT_UTF8.test(v),
+);
 /** Lock value block: exactly 64 bytes, or null for none. */
 export const lvb = field<Uint8Array | null>('lvb', (v) => v === null || (v instanceof Uint8Array && v.length === LVB_BYTES));
 /** 0 = none (new, no history known), 1 = valid, 2 = invalid. */

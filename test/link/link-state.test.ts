@@ -102,6 +102,30 @@ t.test('an acknowledgement frees memory; one of a message never sent is refused'
   t.equal(a.send('y', 1)?.seq, 5001);
 });
 
+t.test('a writer that had to pause goes on where it stopped, in portions', async (t) => {
+  const a = new LinkState<number>(MAX);
+  connect(a, 1, new LinkState<number>(MAX), 1);
+  for (let i = 1; i <= 10; i++) a.send(i, 10);
+  const seqs = (after: number, bytes: number) => a.keptAfter(after, bytes).map((i) => i.seq);
+  t.same(seqs(0, 35), [1, 2, 3]);
+  t.same(seqs(3, 1), [4], 'at least one, however large');
+  t.same(seqs(8, 1000), [9, 10]);
+  t.same(seqs(10, 1000), []);
+  a.onAck(5);
+  t.same(seqs(0, 25), [6, 7], 'what is acknowledged is gone');
+});
+
+t.test('a stream that is broken off keeps nothing and resets the pair', async (t) => {
+  const a = new LinkState<string>(MAX);
+  const b = new LinkState<string>(MAX);
+  connect(a, 1, b, 1);
+  a.send('x', 1);
+  a.breakOff();
+  t.equal(a.unackedBytes, 0);
+  t.equal(a.send('y', 1), null);
+  t.equal(connect(a, 1, b, 1).b.reset, true);
+});
+
 t.test('a handshake that was overtaken by another one is recognised as stale', async (t) => {
   const a = new LinkState<string>(MAX);
   const b = new LinkState<string>(MAX);

@@ -353,6 +353,38 @@ t.test('a mutated handshake never gets in and never crashes', async (t) => {
 });
 
 t.test(
+  'rule 25: a peer that pings but never reads gets a bounded queue, control messages are dropped, then a reset',
+  async (t) => {
+    const max = 3 * 1024 * 1024;
+    const { a, dial } = await stranger(t, { backlogBytesMax: max });
+    const s = dial();
+    s.say(challenge());
+    await until('proof', () => s.frames.length === 2);
+    s.say(hello());
+    s.say({ k: 'LinkProof', mac: proofOf(proofKey, 'dial', s.transcript) });
+    s.say({ k: 'LinkReady' });
+    await until('up', () => a.net.isUp(2));
+    s.socket.pause();
+    const beat = setInterval(() => s.say({ k: 'LinkPing', id: 1 }), 20);
+    t.teardown(() => clearInterval(beat));
+    let most = 0;
+    let told = 0;
+    for (let i = 0; a.downs.length === 0; i++) {
+      for (let j = 0; j < 200; j++) {
+        a.net.send(2, numbered(i * 200 + j));
+        a.net.send(2, { k: 'QueryReply', id: 1, ok: true, data: 'x'.repeat(1000) });
+        told++;
+      }
+      most = Math.max(most, ...a.net.status().map((p) => p.bytesQueued));
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    t.ok(most < max + 6 * 1024 * 1024, `at most ${most} bytes were queued while ${told * 1000} were offered`);
+    t.equal(a.net.status()[0]?.lastError?.code, 'TSDLM_OVERLOADED');
+    t.ok(a.log.some((l) => l.event === 'peer_overflow'));
+  },
+);
+
+t.test(
   'after the handshake: a gap, a bad body, a client message or an impossible ack end the connection with a reset',
   async (t) => {
     const { a, dial } = await stranger(t);

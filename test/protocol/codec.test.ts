@@ -5,6 +5,7 @@ import t, { type Test } from 'tap';
 import { ALL_MESSAGES, type AnyMessage, codecOf, decodeBody, encodeBody, isFixed } from '../../src/protocol/codec.js';
 import { InvariantError, TsdlmError } from '../../src/protocol/errors.js';
 import { Deny, Grant, LockRequest, Query, RaftAppend, Register } from '../../src/protocol/peer-messages.js';
+import { domain, name } from '../../src/protocol/schema.js';
 import { anyMessage, messageArbitrary } from './arbitrary.js';
 
 const head = { dom: 1, dep: 2, ce: 3, cc: 2 ** 40 + 5 };
@@ -193,6 +194,13 @@ t.test('random bytes and mutated messages give a message or TSDLM_BAD_FRAME, not
     }),
     { numRuns: 3000 },
   );
+});
+
+t.test('a name that UTF-8 cannot carry is no name', async (t) => {
+  t.ok(name.is('ä😀'));
+  for (const bad of ['', 'a\0', 'x\ud800', '\udc00x', 'x'.repeat(256), 7, null]) t.notOk(name.is(bad), String(bad));
+  t.ok(domain.is('d.1'));
+  for (const bad of ['', 'a/b', 'x\ud800', 'x'.repeat(64)]) t.notOk(domain.is(bad), bad);
 });
 
 t.test('the messages of the lock path have fixed layouts', async (t) => {
