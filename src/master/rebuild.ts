@@ -6,7 +6,7 @@ import { InvariantError } from '../protocol/errors.js';
 import type { NodeId } from '../protocol/ids.js';
 import { compareClock } from '../protocol/ids.js';
 import { EX, type Mode, PR } from '../protocol/modes.js';
-import { LOCK_TRY, type RegisteredLock } from '../protocol/peer-messages.js';
+import { LOCK_RECLAIM, LOCK_TRY, type RegisteredLock } from '../protocol/peer-messages.js';
 import type { Domain, Rebuild } from './domain.js';
 import { Lock, ST_CONVERTING, ST_LOCKING, ST_UNLOCKING } from './lock.js';
 import type { LockRes } from './lockres.js';
@@ -29,9 +29,11 @@ export const REG_NOTHING_HELD = 0x80;
 export function registration(lock: Lock): RegisteredLock | null {
   if (lock.st < ST_LOCKING || lock.st >= ST_UNLOCKING) return null;
   const isTry = (lock.flags & LOCK_TRY) !== 0;
+  // A claim of before a restart that its master has not confirmed is a lock that is held, not one that is asked for.
+  const isClaim = (lock.flags & LOCK_RECLAIM) !== 0;
   // A try is decided by its repeated request, never by standing in a queue.
   if (lock.mode === -1 && isTry) return null;
-  const mode = modeInForce(lock);
+  const mode = isClaim && lock.mode === -1 ? (lock.want as Mode) : modeInForce(lock);
   const isWaiting = (lock.st === ST_LOCKING || lock.st === ST_CONVERTING) && !isTry && lock.want > mode;
   return {
     name: lock.name,
@@ -88,6 +90,10 @@ export function fillQueues(res: LockRes, locks: Lock[], handed: Rebuild['handed'
   let copy: Lock | null = null;
   for (const lock of locks) {
     if (lock.st === ST_UNLOCKING) continue;
+    if (lock.mode === -1 && (lock.flags & LOCK_RECLAIM) !== 0) {
+      lock.mode = lock.want as Mode;
+      lock.want = -1;
+    }
     lock.mode = modeInForce(lock);
     const isHeld = lock.mode !== -1;
     const isWaiting = lock.want > lock.mode && (lock.flags & LOCK_TRY) === 0;

@@ -276,7 +276,7 @@ function activate(s: EngineState, domain: Domain): void {
   for (const [res, locks] of mine) {
     for (const lock of locks) repeatLocally(s, res, lock);
     for (const lock of reclaimed(res)) {
-      lock.flags &= ~LOCK_RECLAIM;
+      if (lock.node !== s.self) lock.flags &= ~LOCK_RECLAIM;
       s.hooks.granted(lock);
     }
     serve.breakDeadlocks(s, res);

@@ -295,6 +295,39 @@ t.test('rules 1 and 3: a restarted node claims its node-owned locks before anyon
   t.equal(w.last(disk), 'granted EX');
 });
 
+t.test('rule 1: a claim whose master dies before it confirmed counts as held at the next master', async (t) => {
+  const w = new EngineWorld([1, 2, 3]);
+  const names = ['a', 'b', 'c', 'd', 'e', 'f'];
+  for (const name of names) w.lock(1, name, NL);
+  w.settle();
+  for (const name of names) w.lock(2, name, EX, { nodeOwned: true });
+  w.settle();
+  const records = [...(w.journals.get(2)?.values() ?? [])].flatMap((op) => (op.op === 'put' ? [op.record] : []));
+  const waiters = names.map((name) => w.lock(3, name, EX));
+  w.settle();
+  w.kill(2);
+  w.addEngine(2, 2, records);
+  w.members = w.members.map((m) => (m.node === 2 ? { node: 2, startCount: 2, continues: 1 } : m));
+  w.epoch++;
+  w.setView();
+  // Node 2 learns the master, its reclaims are on their way, and the master dies.
+  for (let i = 0; i < 40; i++) {
+    w.deliver(2, 3);
+    w.deliver(3, 2);
+    w.deliver(1, 2);
+    if (i < 8) w.deliver(2, 1);
+  }
+  w.evict(1);
+  w.advance(500);
+  for (const l of waiters) t.equal(w.last(l), undefined, 'still owned by node 2');
+  const back = new Set(
+    w.events.filter((e) => e.at === 2 && e.what === 'granted' && (e.lock as Lock).st === 3).map((e) => e.lock),
+  );
+  for (const l of back) if (l.nodeOwned) w.unlock(2, l);
+  w.advance(500);
+  for (const l of waiters) t.equal(w.last(l), 'granted EX');
+});
+
 t.test('rule 3: claims of a node that was evicted meanwhile are void', async (t) => {
   const w = new EngineWorld([1, 2]);
   w.lock(2, 'vip', EX, { nodeOwned: true });
