@@ -86,7 +86,7 @@ function runFile(file) {
     const child = spawn(process.execPath, ['--enable-source-maps', file], {
       stdio: ['ignore', 'pipe', 'pipe'],
       detached: true,
-      env: { ...process.env, TAP_BAIL: '0' },
+      env: { ...process.env, TAP_BAIL: '0', TAP_TIMEOUT: String(Math.ceil(limitMs / 1000)) },
     });
     running.add(child.pid);
     let tail = '';

@@ -1,5 +1,5 @@
 /**
- * One LMDB environment as a checked key-value store; together with the verification child this is all that touches LMDB.
+ * One LMDB environment as a checked key-value store; this is all that touches LMDB.
  *
  * The problem: a flipped bit in a file must be found when it is read, not believed; a commit that failed must be told once
  * and honestly.

@@ -24,7 +24,7 @@ import type { NodeId, StartCount } from '../protocol/ids.js';
 import { type DirLock, isLockFile, lockDirectory } from './dir-lock.js';
 import { GroupCommit } from './group-commit.js';
 import { ControlRecords, controlState } from './journal-control.js';
-import { checkContents, checkFiles, syncDirectory } from './journal-files.js';
+import { checkFiles, syncDirectory } from './journal-files.js';
 import { LOCKS_BOOT_KEY, openStore, type Store, type StoreKey, WAY_OUT } from './journal-store.js';
 import type { Log } from './log.js';
 
@@ -46,8 +46,6 @@ export interface JournalOptions {
   onFailure?: (error: TsdlmError) => void;
   /** Most bytes in use of control/ and of locks/, each. Default 1 GiB. */
   maxBytes?: number;
-  /** Read all of it in a process of its own first, which a damaged page may kill. Default true. */
-  verify?: boolean;
   /** For tests: something that fails, in front of an environment. */
   wrapStore?: (store: Store, name: 'control' | 'locks') => Store;
 }
@@ -188,10 +186,7 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
     const control = join(dir, 'control');
     const locks = join(dir, 'locks');
     chmodSync(control, 0o700);
-    if (!isNew) {
-      checkFiles(control);
-      if (options.verify !== false) await checkContents(control, locks, bootId);
-    }
+    if (!isNew) checkFiles(control);
     const wrap = options.wrapStore ?? ((store: Store): Store => store);
     const controlStore = wrap(openStore(control, true), 'control');
     open.push(controlStore);

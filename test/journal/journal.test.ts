@@ -184,7 +184,7 @@ t.test('of many that start at the same time at most one gets the directory', asy
   const dir = tempDir(t);
   await (await openJournal(options(dir))).close();
   for (let round = 0; round < 5; round++) {
-    const all = await Promise.allSettled([1, 2, 3, 4].map(() => openJournal(options(dir, { verify: false }))));
+    const all = await Promise.allSettled([1, 2, 3, 4].map(() => openJournal(options(dir))));
     const won = all.filter((r) => r.status === 'fulfilled');
     t.ok(won.length <= 1, `round ${round}: ${won.length} got it`);
     for (const r of all) if (r.status === 'rejected') t.equal((r.reason as { code: string }).code, 'TSDLM_JOURNAL_IN_USE');
