@@ -6,15 +6,14 @@
  * our own lease over? trap 9), then the message's term (raft.ts), then what it means; at the end one batch for the disk.
  * It has no clock, no random and no I/O; effects go out through MembershipOutput.
  */
-import { ERROR_CODES, errorCodeOf, TsdlmError } from '../protocol/errors.js';
+import { errorCodeOf, TsdlmError } from '../protocol/errors.js';
 import type { Incarnation, Millis, NodeId } from '../protocol/ids.js';
 import { VOTERS_MAX } from '../protocol/limits.js';
 import type { ControlMessage, LogEntry } from '../protocol/peer-messages.js';
 import { Bootstrap } from './bootstrap.js';
-import { mayPropose, parseCommand } from './commands.js';
-import { Gate } from './gate.js';
-import { judgeJoin } from './joins.js';
-import { AckMemory, LeaderLeases, OwnLease } from './lease.js';
+import { parseCommand } from './commands.js';
+import { Leadership } from './leadership.js';
+import { AckMemory, OwnLease } from './lease.js';
 import { Presence } from './presence.js';
 import { Raft } from './raft.js';
 import type { TimeLimits } from './time-limits.js';
@@ -23,8 +22,6 @@ import { applyCommand, findNode, initialView, isLive, isLiveAs, withConfig } fro
 import { parseView } from './view-check.js';
 
 const LOG_KEEP = 1000;
-/** Commands that a leader takes before the first of them is committed. */
-const PENDING_MAX = 5000;
 /** A refusal that says the same again is noted at most this often. */
 const REFUSAL_NOTE_MS = 30_000;
 
@@ -38,15 +35,12 @@ export class Membership implements MembershipApi {
   private readonly isVoter: boolean;
   private readonly raft: Raft;
   private readonly bootstrap: Bootstrap;
-  private readonly leases: LeaderLeases;
   private readonly own = new OwnLease();
   private readonly acks: AckMemory;
   private readonly presence: Presence;
-  private readonly gate: Gate;
+  private readonly leadership: Leadership;
   private now: Millis;
   private applied: View;
-  /** The view after all entries of the log: what the leader's next command will meet. Only kept while leading. */
-  private ahead: View;
   private incarnation: Incarnation;
   /** This incarnation is over; the host is raising the start count. */
   private ended = false;
@@ -55,7 +49,6 @@ export class Membership implements MembershipApi {
   private member = false;
   private joining = true;
   private joinAt: Millis;
-  private ops = 0;
   private refusal = { text: '', at: Number.NEGATIVE_INFINITY };
   private blankLeader: NodeId = 0;
 
@@ -75,9 +68,7 @@ export class Membership implements MembershipApi {
     this.isVoter = voters.includes(init.self);
     const base = this.baseOf(init.persisted.snapshot);
     this.applied = base.view;
-    this.ahead = base.view;
     this.acks = new AckMemory(init.now, init.persisted.boot === null);
-    this.leases = new LeaderLeases(init.self, voters, init.limits);
     this.presence = new Presence(init.self, peers, init.limits);
     this.presence.ownStartCount = init.incarnation.startCount;
     const note = output.note.bind(output);
@@ -103,8 +94,11 @@ export class Membership implements MembershipApi {
         isLive: (id) => this.applied.nodes.some((n) => n.id === id && isLive(n)),
         mayVote: () => this.isVoter && !this.bootstrap.isBlank,
         ackAgeMs: (now) => this.acks.ageMs(now),
-        becameLeader: (now, safeAt) => this.becameLeader(now, safeAt),
-        steppedDown: (now) => this.steppedDown(now),
+        becameLeader: (now, safeAt) => {
+          this.leadership.begin(now, safeAt);
+          this.joinAt = now;
+        },
+        steppedDown: (now) => this.leadership.end(now),
       },
     );
     this.bootstrap = new Bootstrap(
@@ -118,13 +112,18 @@ export class Membership implements MembershipApi {
       this.raft.durable,
       { send, note },
     );
-    this.gate = new Gate({ self: init.self, hasOtherVoters: voters.length > 1, limits: init.limits }, this.presence, {
-      note,
-      fence: (request) => output.fence(request),
-      nextOp: () => ++this.ops,
-      propose: (command) => this.append(command),
-      overAt: (node, startCount) => this.overAt(node, startCount),
-      yieldLead: () => this.raft.yieldLead(this.now, 4 * this.limits.electionMs),
+    this.leadership = new Leadership({
+      self: init.self,
+      voters,
+      limits: init.limits,
+      output,
+      raft: this.raft,
+      bootstrap: this.bootstrap,
+      presence: this.presence,
+      own: this.own,
+      acks: this.acks,
+      view: () => this.applied,
+      refused: (code, text) => this.onRefuse(this.self, code, text),
     });
   }
 
@@ -158,10 +157,7 @@ export class Membership implements MembershipApi {
     this.enter(now);
     this.bootstrap.tick(this.now);
     this.raft.tick(this.now);
-    if (this.raft.isReady) {
-      this.renewOwn();
-      this.gate.tick(this.now, this.applied);
-    }
+    this.leadership.tick(this.now);
     if (this.now >= this.joinAt) {
       this.joinAt = this.now + this.limits.heartbeatMs;
       this.askToJoin();
@@ -177,7 +173,7 @@ export class Membership implements MembershipApi {
         this.bootstrap.receive(from, msg);
         break;
       case 'Propose':
-        this.onPropose(from, msg.cmd);
+        this.leadership.proposed(this.now, from, msg.cmd);
         break;
       case 'Refuse':
         this.onRefuse(from, msg.code, msg.text);
@@ -211,13 +207,13 @@ export class Membership implements MembershipApi {
 
   fenceDone(now: Millis, op: number, ok: boolean, detail: string): void {
     this.enter(now);
-    this.gate.fenceDone(op, ok, detail);
+    this.leadership.fenceDone(op, ok, detail);
     this.raft.durable.flush();
   }
 
   propose(now: Millis, command: Command): void {
     this.enter(now);
-    if (this.raft.isLeader) this.onPropose(this.self, command);
+    if (this.raft.isLeader) this.leadership.proposed(this.now, this.self, command);
     else if (this.leader !== 0) this.output.send(this.leader, { k: 'Propose', cmd: command });
     this.raft.durable.flush();
   }
@@ -255,8 +251,7 @@ export class Membership implements MembershipApi {
       leaseUntil: this.own.until,
       leaseLeftMs: this.own.until === 0 ? 0 : this.own.until - this.now,
       linksDown: this.presence.ownDown,
-      silentSafeInMs: this.raft.isLeader ? Math.max(0, this.leases.safeAt - this.now) : 0,
-      fencing: this.gate.dump(),
+      leading: this.raft.isLeader ? this.leadership.dump(this.now) : null,
       view: this.applied,
     };
   }
@@ -295,7 +290,7 @@ export class Membership implements MembershipApi {
     }
     if (!this.raft.step(this.now, from, msg)) return;
     if (msg.k === 'Heartbeat') this.onHeartbeat(from, msg.sentAt);
-    else if (msg.k === 'HeartbeatAck') this.onHeartbeatAck(from, msg);
+    else if (msg.k === 'HeartbeatAck') this.leadership.heard(this.now, from, msg);
     else if (msg.k === 'Lease') this.onLease(msg);
   }
 
@@ -313,33 +308,9 @@ export class Membership implements MembershipApi {
     this.raft.durable.afterHard(() => this.output.send(from, ack));
   }
 
-  private onHeartbeatAck(from: NodeId, msg: Ack): void {
-    this.presence.heard(this.now, from, msg.startCount, msg.down);
-    this.leases.acknowledged(this.now, from, msg.echo);
-    if (!this.raft.isReady) return;
-    this.renewOwn();
-    if (!this.mayLease(from, msg.startCount)) return;
-    const remainingMs = this.leases.grant(this.now, from, msg.startCount);
-    if (remainingMs > 0) {
-      const { term } = this.raft;
-      this.output.send(from, { k: 'Lease', term, echo: msg.sentAt, remainingMs, startCount: msg.startCount });
-    }
-  }
-
   private onLease(msg: Extract<ControlMessage, { k: 'Lease' }>): void {
     if (this.ended || msg.startCount !== this.incarnation.startCount || msg.echo > this.now) return;
     this.own.extend(this.now, msg.echo + Math.min(msg.remainingMs, this.limits.leaseMs));
-  }
-
-  private onPropose(from: NodeId, value: unknown): void {
-    if (!this.raft.isLeader) return;
-    const command = parseCommand(value);
-    if (command === null || !mayPropose(from, command)) {
-      this.output.note('warn', 'proposal-refused', { from, command: String((value as { c?: unknown } | null)?.c).slice(0, 40) });
-      return;
-    }
-    if (command.c === 'join') this.considerJoin(from, command.inc);
-    else this.append(command);
   }
 
   private onRefuse(from: NodeId, code: number, text: string): void {
@@ -358,73 +329,8 @@ export class Membership implements MembershipApi {
     const shown = node?.incarnation?.startCount;
     if (node === undefined || (shown === this.incarnation.startCount && node.state !== 'out')) return;
     const command: Command = { c: 'join', node: this.self, inc: this.incarnation };
-    if (this.raft.isLeader) this.onPropose(this.self, command);
+    if (this.raft.isLeader) this.leadership.proposed(this.now, this.self, command);
     else if (this.leader !== 0) this.output.send(this.leader, { k: 'Propose', cmd: command });
-  }
-
-  private considerJoin(from: NodeId, inc: Incarnation): void {
-    if (!this.raft.isReady) return;
-    const old = findNode(this.ahead, from)?.incarnation?.startCount ?? 0;
-    const verdict = judgeJoin(this.now, from, inc, {
-      view: this.ahead,
-      presence: this.presence,
-      knownJournal: this.bootstrap.knownJournal(from),
-      overAt: this.overAt(from, old),
-    });
-    if (verdict.what === 'admit') {
-      this.append({ c: 'join', node: from, inc });
-    } else if (verdict.what === 'refuse') {
-      if (from === this.self) this.onRefuse(from, ERROR_CODES[verdict.code], verdict.text);
-      else this.output.send(from, { k: 'Refuse', code: ERROR_CODES[verdict.code], text: verdict.text.slice(0, 330) });
-    }
-  }
-
-  // --- Leading -------------------------------------------------------------------------------------------------------------
-
-  private becameLeader(now: Millis, safeAt: Millis): void {
-    this.leases.begin(now, safeAt);
-    this.presence.begin(now);
-    this.gate.reset();
-    this.ahead = this.applied;
-    const { log, applied } = this.raft.replication;
-    for (let index = applied + 1; index <= log.lastIndex; index++) this.ahead = withEntry(this.ahead, log.entry(index));
-    this.joinAt = now;
-  }
-
-  private steppedDown(now: Millis): void {
-    // A leader acknowledges its own heartbeats: its word on how old the last lease is begins here.
-    this.acks.acknowledged(now);
-    this.gate.reset();
-    this.output.note('info', 'stepped-down', { term: this.raft.term });
-  }
-
-  /** Appends unless the command would have no effect after all that is in the log already. */
-  private append(command: Command): void {
-    if (!this.raft.isLeader) return;
-    const { log, commit } = this.raft.replication;
-    const next = applyCommand(this.ahead, command);
-    if (next === this.ahead || log.lastIndex - commit >= PENDING_MAX) return;
-    this.ahead = next;
-    this.raft.append(this.now, command);
-  }
-
-  /** A lease only for who is a member now and stays one by all that is in the log. */
-  private mayLease(node: NodeId, startCount: number): boolean {
-    return isLiveAs(this.applied, node, startCount) && (this.ahead === this.applied || isLiveAs(this.ahead, node, startCount));
-  }
-
-  private renewOwn(): void {
-    const { startCount } = this.incarnation;
-    this.acks.acknowledged(this.now);
-    if (this.ended || !this.mayLease(this.self, startCount)) return;
-    const remaining = this.leases.grant(this.now, this.self, startCount);
-    if (remaining > 0) this.own.extend(this.now, this.now + remaining);
-  }
-
-  private overAt(node: NodeId, startCount: number): Millis {
-    // That our own earlier lease has ended we know from our own clock.
-    if (node === this.self && startCount !== 0 && this.own.lapsed === startCount) return Number.NEGATIVE_INFINITY;
-    return this.leases.overAt(node, startCount);
   }
 
   // --- Views ---------------------------------------------------------------------------------------------------------------
@@ -441,14 +347,8 @@ export class Membership implements MembershipApi {
       this.applied = next;
       this.changed(next, previous, command);
     }
-    if (this.raft.isLeader && entry.term === this.raft.term && command.c === 'noop') this.nameCluster();
-    if (this.raft.isLeader && entry.index === this.raft.replication.log.lastIndex) this.ahead = this.applied;
+    this.leadership.applied(this.now, entry, command);
     return this.applied;
-  }
-
-  /** The first leader of a new log says which cluster it is. */
-  private nameCluster(): void {
-    if (this.ahead.clusterId === '') this.append({ c: 'cluster', id: this.bootstrap.clusterId });
   }
 
   private restore(snapshot: Snapshot): void {
@@ -495,11 +395,6 @@ export class Membership implements MembershipApi {
     }
     return { index: snapshot.index, term: snapshot.term, view: withConfig(view, this.nodes) };
   }
-}
-
-function withEntry(view: View, entry: LogEntry | undefined): View {
-  const command = parseCommand(entry?.cmd);
-  return command === null ? view : applyCommand(view, command);
 }
 
 function checkInit(init: MembershipInit): void {

@@ -94,6 +94,8 @@ export class Raft {
     this.electionAt = 0;
     this.now = options.now;
     this.resetElection(options.now);
+    // A voter without others has nobody to wait for.
+    if (voters.length === 1 && voters[0] === self) this.electionAt = options.now;
   }
 
   get isLeader(): boolean {

@@ -3,8 +3,9 @@
  * view per log index on all nodes, and no lease that lives when the log says that its holder is over.
  * Times here are real time of the harness, not any node's clock.
  */
-import type { NodeId } from '../../src/protocol/ids.js';
+
 import type { Command, View } from '../../src/membership/types.js';
+import type { NodeId } from '../../src/protocol/ids.js';
 
 export class Checks {
   readonly problems: string[] = [];
@@ -59,6 +60,8 @@ export class Checks {
   }
 
   commands(kind: Command['c'], node?: NodeId): { at: number; view: View }[] {
-    return this.history.filter((h) => h.command?.c === kind && (node === undefined || ('node' in h.command && h.command.node === node)));
+    return this.history.filter(
+      (h) => h.command?.c === kind && (node === undefined || ('node' in h.command && h.command.node === node)),
+    );
   }
 }

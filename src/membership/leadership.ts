@@ -1,0 +1,189 @@
+/**
+ * What a node does while it leads: it hears the others, grants leases, admits, and runs the gate.
+ *
+ * The problem: the leader acts on what is applied, but commands of its own that are in the log and not yet applied must not be
+ * contradicted: no lease for an incarnation whose replacement is on its way, no command twice. The idea is a second view,
+ * `ahead`: the state after all entries of the log. What may be said of a member must hold in both.
+ * Who leads is raft.ts; times are lease.ts; fencing is gate.ts; admissions are joins.ts.
+ */
+import { ERROR_CODES } from '../protocol/errors.js';
+import type { Incarnation, Millis, NodeId, StartCount } from '../protocol/ids.js';
+import type { ControlMessage, LogEntry } from '../protocol/peer-messages.js';
+import type { Bootstrap } from './bootstrap.js';
+import { mayPropose, parseCommand } from './commands.js';
+import { Gate } from './gate.js';
+import { judgeJoin } from './joins.js';
+import { type AckMemory, LeaderLeases, type OwnLease } from './lease.js';
+import type { Presence } from './presence.js';
+import type { Raft } from './raft.js';
+import type { TimeLimits } from './time-limits.js';
+import type { Command, MembershipOutput, View } from './types.js';
+import { applyCommand, findNode, isLiveAs } from './view.js';
+
+/** Commands that a leader takes before the first of them is committed. */
+const PENDING_MAX = 5000;
+
+export interface LeadershipContext {
+  self: NodeId;
+  voters: readonly NodeId[];
+  limits: TimeLimits;
+  output: MembershipOutput;
+  raft: Raft;
+  bootstrap: Bootstrap;
+  presence: Presence;
+  own: OwnLease;
+  acks: AckMemory;
+  /** The applied view. */
+  view(): View;
+  /** Our own request to join was refused by ourselves. */
+  refused(code: number, text: string): void;
+}
+
+export class Leadership {
+  private readonly c: LeadershipContext;
+  private readonly leases: LeaderLeases;
+  private readonly gate: Gate;
+  private ahead: View;
+  private now: Millis = 0;
+  private ops = 0;
+
+  constructor(context: LeadershipContext) {
+    this.c = context;
+    const { self, voters, limits, output, presence } = context;
+    this.ahead = context.view();
+    this.leases = new LeaderLeases(self, voters, limits);
+    this.gate = new Gate({ self, hasOtherVoters: voters.length > 1, limits }, presence, {
+      note: (level, event, data) => output.note(level, event, data),
+      fence: (request) => output.fence(request),
+      nextOp: () => ++this.ops,
+      propose: (command) => this.append(this.now, command),
+      overAt: (node, startCount) => this.overAt(node, startCount),
+      yieldLead: () => this.c.raft.yieldLead(this.now, 4 * limits.electionMs),
+    });
+  }
+
+  begin(now: Millis, safeAt: Millis): void {
+    this.now = now;
+    this.leases.begin(now, safeAt);
+    this.c.presence.begin(now);
+    this.gate.reset();
+    this.ahead = this.c.view();
+    const { log, applied } = this.c.raft.replication;
+    for (let index = applied + 1; index <= log.lastIndex; index++) this.ahead = withEntry(this.ahead, log.entry(index));
+  }
+
+  end(now: Millis): void {
+    // A leader acknowledges its own heartbeats: its word on how old the last lease may be counts from here.
+    this.c.acks.acknowledged(now);
+    this.gate.reset();
+    this.c.output.note('info', 'stepped-down', { term: this.c.raft.term });
+  }
+
+  tick(now: Millis): void {
+    if (!this.c.raft.isReady) return;
+    this.now = now;
+    this.renewOwn(now);
+    this.gate.tick(now, this.c.view());
+  }
+
+  /** Whoever acknowledges is heard; who is a member gets what is left of our own lease. */
+  heard(now: Millis, from: NodeId, msg: Extract<ControlMessage, { k: 'HeartbeatAck' }>): void {
+    this.c.presence.heard(now, from, msg.startCount, msg.down);
+    this.leases.acknowledged(now, from, msg.echo);
+    if (!this.c.raft.isReady) return;
+    this.renewOwn(now);
+    if (!this.mayLease(from, msg.startCount)) return;
+    const remainingMs = this.leases.grant(now, from, msg.startCount);
+    if (remainingMs <= 0) return;
+    const { term } = this.c.raft;
+    this.c.output.send(from, { k: 'Lease', term, echo: msg.sentAt, remainingMs, startCount: msg.startCount });
+  }
+
+  /** A command from another node, or from our own composition. */
+  proposed(now: Millis, from: NodeId, value: unknown): void {
+    if (!this.c.raft.isLeader) return;
+    const command = parseCommand(value);
+    if (command === null || !mayPropose(from, command)) {
+      const kind = String((value as { c?: unknown } | null)?.c).slice(0, 40);
+      this.c.output.note('warn', 'proposal-refused', { from, command: kind });
+      return;
+    }
+    if (command.c === 'join') this.considerJoin(now, from, command.inc);
+    else this.append(now, command);
+  }
+
+  fenceDone(op: number, ok: boolean, detail: string): void {
+    this.gate.fenceDone(op, ok, detail);
+  }
+
+  /** An entry was applied. */
+  applied(now: Millis, entry: LogEntry, command: Command): void {
+    const { raft, bootstrap } = this.c;
+    if (!raft.isLeader) return;
+    if (entry.index === raft.replication.log.lastIndex) this.ahead = this.c.view();
+    // The first leader of a new log says which cluster it is.
+    if (command.c === 'noop' && entry.term === raft.term && this.ahead.clusterId === '') {
+      this.append(now, { c: 'cluster', id: bootstrap.clusterId });
+    }
+  }
+
+  dump(now: Millis): Record<string, unknown> {
+    return { earlierLeasesOverInMs: Math.max(0, this.leases.safeAt - now), fencing: this.gate.dump() };
+  }
+
+  /** Appends unless the command would have no effect after all that is in the log already. */
+  private append(now: Millis, command: Command): void {
+    const { raft } = this.c;
+    if (!raft.isLeader) return;
+    const { log, commit } = raft.replication;
+    const next = applyCommand(this.ahead, command);
+    if (next === this.ahead || log.lastIndex - commit >= PENDING_MAX) return;
+    this.ahead = next;
+    raft.append(now, command);
+  }
+
+  private considerJoin(now: Millis, from: NodeId, inc: Incarnation): void {
+    if (!this.c.raft.isReady) return;
+    const old = findNode(this.ahead, from)?.incarnation?.startCount ?? 0;
+    const verdict = judgeJoin(now, from, inc, {
+      view: this.ahead,
+      presence: this.c.presence,
+      knownJournal: this.c.bootstrap.knownJournal(from),
+      overAt: this.overAt(from, old),
+    });
+    if (verdict.what === 'admit') {
+      this.append(now, { c: 'join', node: from, inc });
+    } else if (verdict.what === 'refuse') {
+      const code = ERROR_CODES[verdict.code];
+      // Two machine ids of 128 bytes each may stand in it: this many letters are below the 500 bytes of the field.
+      const text = verdict.text.slice(0, 330);
+      if (from === this.c.self) this.c.refused(code, text);
+      else this.c.output.send(from, { k: 'Refuse', code, text });
+    }
+  }
+
+  /** A lease only for who is a member now and stays one by all that is in the log. */
+  private mayLease(node: NodeId, startCount: StartCount): boolean {
+    const view = this.c.view();
+    return isLiveAs(view, node, startCount) && (this.ahead === view || isLiveAs(this.ahead, node, startCount));
+  }
+
+  private renewOwn(now: Millis): void {
+    const { acks, presence, self, own } = this.c;
+    acks.acknowledged(now);
+    if (presence.ownStartCount === 0 || !this.mayLease(self, presence.ownStartCount)) return;
+    const remaining = this.leases.grant(now, self, presence.ownStartCount);
+    if (remaining > 0) own.extend(now, now + remaining);
+  }
+
+  private overAt(node: NodeId, startCount: StartCount): Millis {
+    // That our own earlier lease has ended we know from our own clock.
+    if (node === this.c.self && startCount !== 0 && this.c.own.lapsed === startCount) return Number.NEGATIVE_INFINITY;
+    return this.leases.overAt(node, startCount);
+  }
+}
+
+function withEntry(view: View, entry: LogEntry | undefined): View {
+  const command = parseCommand(entry?.cmd);
+  return command === null ? view : applyCommand(view, command);
+}

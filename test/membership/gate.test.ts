@@ -1,0 +1,298 @@
+/** The fencing gate: suspect, fencing, fenced, evicted; levels and failures; half partitions; clean leaving. */
+import t from 'tap';
+import { deriveTimeLimits } from '../../src/membership/time-limits.js';
+import type { Command } from '../../src/membership/types.js';
+import { Cluster } from './harness.js';
+
+const limits = deriveTimeLimits();
+const { leaseMs, marginMs, suspectMs, deadMs, heartbeatMs } = limits;
+
+function ready(seed: number, options: ConstructorParameters<typeof Cluster>[0] = {}): Cluster {
+  const c = new Cluster({ seed, ...options });
+  c.startAll();
+  if (!c.until(() => c.settled(), 15_000)) throw new Error('no cluster');
+  return c;
+}
+
+const follower = (c: Cluster): number => (c.leaderId() === 2 ? 3 : 2);
+
+t.test('a silent member goes in, suspect, fencing, fenced, evicted, each step in the log', async (t) => {
+  const c = ready(1);
+  const id = follower(c);
+  const dead = c.t;
+  const from = c.checks.history.length;
+  c.kill(id);
+  c.until(() => c.state(id) === 'evicted', 20_000);
+  const steps = c.checks.history.slice(from).filter((h) => h.command !== null && 'node' in h.command && h.command.node === id);
+  t.same(
+    steps.map((s) => s.command?.c),
+    ['suspect', 'fencing', 'fenced', 'evicted'],
+  );
+  const [suspect, fencing, fenced] = steps.map((s) => s.at - dead) as [number, number, number];
+  t.ok(suspect > suspectMs - heartbeatMs - 20 && suspect < suspectMs + 150, `suspect after ${Math.round(suspect)} ms`);
+  t.ok(fencing > deadMs - heartbeatMs - 20 && fencing < deadMs + 150, `fencing after ${Math.round(fencing)} ms`);
+  t.ok(fenced > leaseMs - heartbeatMs && fenced < leaseMs + marginMs + 150, `fenced after ${Math.round(fenced)} ms`);
+  t.equal(c.view().nodes.find((n) => n.id === id)?.fencedBy, 'self');
+});
+
+t.test('rule 17: the entry that lets locks be dropped carries the new epoch, the eviction after it none', async (t) => {
+  const c = ready(2);
+  const id = follower(c);
+  c.kill(id);
+  c.until(() => c.state(id) === 'evicted', 20_000);
+  const index = c.checks.history.findIndex((h) => h.command?.c === 'fenced');
+  const [before, fenced, evicted] = c.checks.history.slice(index - 1, index + 2);
+  t.equal(fenced?.view.epoch, (before?.view.epoch ?? 0) + 1);
+  t.equal(fenced?.view.domains[0]?.epoch, fenced?.view.epoch);
+  t.notOk(fenced?.view.domains[0]?.members.some((m) => m.node === id));
+  t.equal(evicted?.command?.c, 'evicted');
+  t.equal(evicted?.view.epoch, fenced?.view.epoch);
+});
+
+t.test('a short silence is forgiven', async (t) => {
+  const c = ready(3);
+  const id = follower(c);
+  c.pause(id, suspectMs + 200);
+  c.run(suspectMs + 1500);
+  t.same([c.checks.commands('suspect').length, c.checks.commands('alive').length], [1, 1]);
+  t.equal(c.state(id), 'in');
+  t.equal(c.host(id).overs.length, 0);
+});
+
+t.test('rule 15: a device that says "off" at once is believed only after lease + margin', async (t) => {
+  const c = ready(4, { fence: [['psu1', 'psu2']] });
+  const id = follower(c);
+  const leader = c.host(c.leaderId());
+  const dead = c.t;
+  c.kill(id);
+  t.ok(c.until(() => c.state(id) === 'evicted', 20_000));
+  t.same(
+    leader.fences.map((f) => [f.node, f.method, f.attempt]),
+    [
+      [id, 'psu1', 1],
+      [id, 'psu2', 1],
+    ],
+  );
+  t.ok((leader.fences[0]?.at ?? 0) - dead < deadMs + 150, 'it began at once');
+  t.ok((c.checks.commands('fenced')[0]?.at ?? 0) - dead > leaseMs - heartbeatMs);
+  t.equal(c.view().nodes.find((n) => n.id === id)?.fencedBy, 'psu1+psu2');
+});
+
+t.test('rule 15: levels follow each other, nothing is remembered, and the pause grows', async (t) => {
+  const c = ready(5, { fence: [['a', 'b'], ['c']] });
+  const id = follower(c);
+  let calls = 0;
+  c.fenceScript = (r) => ({ ok: r.method === 'a' || ++calls > 8, afterMs: 100, detail: 'plug is stuck' });
+  c.kill(id);
+  t.ok(c.until(() => c.state(id) === 'evicted', 120_000));
+  const leader = c.host(c.leaderId());
+  const levels = leader.fences.map((f) => `${f.attempt}${f.method}`);
+  t.same(levels.slice(0, 9), ['1a', '1b', '1c', '2a', '2b', '2c', '3a', '3b', '3c']);
+  t.equal(new Set(leader.fences.map((f) => f.op)).size, leader.fences.length, 'operation numbers never repeat');
+  const starts = leader.fences.filter((f) => f.method === 'a').map((f) => f.at);
+  const pauses = starts.slice(1).map((at, i) => at - (starts[i] ?? 0));
+  t.ok(
+    pauses.every((p, i) => i === 0 || p > (pauses[i - 1] ?? 0) * 1.5),
+    `pauses ${pauses.map(Math.round)}`,
+  );
+  const failed = leader.notes.filter((n) => n.event === 'fence-failed');
+  t.equal(failed.length, 8);
+  t.match(failed[0], { level: 'error', data: { node: id, detail: 'b: plug is stuck' } });
+});
+
+t.test('if every method fails nothing of the node is given away, and it is said loudly', async (t) => {
+  const c = ready(6, { fence: [['a']] });
+  c.fenceScript = () => ({ ok: false, afterMs: 10, detail: 'no answer' });
+  const id = follower(c);
+  c.kill(id);
+  c.run(300_000);
+  t.equal(c.state(id), 'fencing');
+  const errors = c.host(c.leaderId()).notes.filter((n) => n.event === 'fence-failed');
+  t.ok(errors.length > 8 && errors.length < 25, `${errors.length} times in five minutes`);
+});
+
+t.test('rule 2: self does not fence a node with node-owned locks, a later self level neither', async (t) => {
+  const c = ready(7, { fence: [['dev'], ['self']] });
+  let works = false;
+  c.fenceScript = () => ({ ok: works, afterMs: 10, detail: 'off is off' });
+  const id = follower(c);
+  c.propose(id, { c: 'nodeOwned', node: id, startCount: 1, on: true });
+  c.run(500);
+  c.kill(id);
+  c.run(60_000);
+  t.equal(c.state(id), 'fencing');
+  works = true;
+  t.ok(c.until(() => c.state(id) === 'evicted', 60_000));
+  t.equal(c.view().nodes.find((n) => n.id === id)?.fencedBy, 'dev');
+  t.equal(c.view().nodes.find((n) => n.id === id)?.nodeOwned, false);
+});
+
+t.test('rule 2: without node-owned locks the self level is enough', async (t) => {
+  const c = ready(7, { fence: [['dev'], ['self']] });
+  c.fenceScript = () => ({ ok: false, afterMs: 10 });
+  const id = follower(c);
+  c.kill(id);
+  t.ok(c.until(() => c.state(id) === 'evicted', 60_000));
+  t.equal(c.view().nodes.find((n) => n.id === id)?.fencedBy, 'self');
+});
+
+t.test('a new leader repeats the whole operation for a node in fencing', async (t) => {
+  const c = ready(8, { voters: 5, fence: [['dev']] });
+  const leader = c.leaderId();
+  const id = leader === 2 ? 3 : 2;
+  // The first leader's device succeeds but its answer never arrives.
+  c.fenceScript = () => null;
+  c.kill(id);
+  c.until(() => c.host(leader).fences.length > 0, 20_000);
+  c.fenceScript = () => ({ ok: true, afterMs: 50 });
+  c.kill(leader);
+  t.ok(c.until(() => c.state(id) === 'evicted' && c.state(leader) === 'evicted', 30_000));
+  const second = c.host(c.leaderId()).fences.map((f) => f.node);
+  t.same(second, [id, leader]);
+  t.same(c.checks.problems, []);
+});
+
+t.test('a new leader only finishes what was fenced already', async (t) => {
+  for (let seed = 1; seed <= 15; seed++) {
+    const c = ready(seed, { voters: 5, fence: [['dev']], diskMs: [20, 60] });
+    const leader = c.leaderId();
+    const id = leader === 2 ? 3 : 2;
+    c.kill(id);
+    c.until(() => c.state(id) === 'fenced', 20_000);
+    c.kill(leader);
+    t.ok(c.until(() => c.state(id) === 'evicted', 20_000));
+    t.equal(c.checks.commands('fenced', id).length, 1);
+  }
+});
+
+t.test('a node that is alive but being fenced gets no lease and comes back only after the eviction', async (t) => {
+  const c = ready(9);
+  const id = follower(c);
+  c.isolate(id);
+  c.until(() => c.state(id) === 'fencing', 20_000);
+  c.heal();
+  t.ok(c.until(() => c.settled(), 30_000));
+  t.same(
+    c.host(id).overs.map((o) => o.reason),
+    ['lease'],
+  );
+  t.equal(c.checks.commands('evicted', id).length, 1);
+  t.same(c.checks.problems, []);
+});
+
+t.test('a leader whose own node is to be fenced leaves that to another', async (t) => {
+  const c = ready(10, { fence: [['dev']] });
+  const old = c.leaderId();
+  const other = old === 1 ? 2 : 1;
+  c.fenceScript = () => null;
+  c.isolate(other);
+  c.until(() => c.state(other) === 'fencing', 20_000);
+  c.heal();
+  c.fenceScript = () => ({ ok: true, afterMs: 20 });
+  // Only the condemned one may win now: the third is slow to campaign.
+  const third = 6 - old - other;
+  c.kill(old);
+  c.pause(third, 1500);
+  t.ok(c.until(() => c.state(other) === 'evicted' || c.state(other) === 'in', 60_000));
+  t.equal(c.host(other).fences.filter((f) => f.node === other).length, 0, 'nobody fences himself');
+  c.start(old);
+  t.ok(c.until(() => c.settled(), 60_000));
+  t.same(c.checks.problems, []);
+});
+
+t.test('trap 2: of two members without a link exactly one is evicted, after dead_after', async (t) => {
+  for (let seed = 1; seed <= 15; seed++) {
+    const c = ready(seed, { voters: 3, learners: 2 });
+    const others = [...c.hosts.keys()].filter((id) => id !== c.leaderId());
+    const [a, b] = others as [number, number];
+    const from = c.t;
+    c.cutBoth(a, b);
+    c.run(deadMs + leaseMs + marginMs + 2000);
+    const fencing = c.checks.commands('fencing');
+    t.equal(fencing.length, 1, 'one');
+    t.ok((fencing[0]?.at ?? 0) - from > deadMs);
+    t.not(c.state(Math.max(a, b)), 'in', 'the higher number went: links are equal');
+    t.equal(c.state(Math.min(a, b)), 'in');
+    c.run(20_000);
+    t.equal(c.m(Math.max(a, b)).isMember, false, 'it is not admitted without the link');
+    c.heal();
+    t.ok(c.until(() => c.settled(), 20_000));
+    t.equal(c.checks.commands('fencing').length, 1);
+  }
+});
+
+t.test('trap 2: the one with fewer working links goes, and a one-way link counts as none', async (t) => {
+  const c = ready(3, { voters: 3, learners: 3 });
+  const others = [...c.hosts.keys()].filter((id) => id !== c.leaderId());
+  const low = others[0] as number;
+  c.cut(low, others[2] as number);
+  c.cut(others[3] as number, low);
+  c.run(deadMs + 1000);
+  t.same(
+    c.checks.history.filter((h) => h.command?.c === 'fencing').map((h) => (h.command as { node: number }).node),
+    [low],
+  );
+});
+
+t.test('trap 2: a short break of a link costs nobody his place', async (t) => {
+  const c = ready(4, { voters: 5 });
+  const [a, b] = [...c.hosts.keys()].filter((id) => id !== c.leaderId()) as [number, number];
+  c.cutBoth(a, b);
+  c.run(deadMs - 400);
+  c.heal();
+  c.run(10_000);
+  t.equal(c.checks.commands('fencing').length, 0);
+});
+
+t.test('a node that leaves cleanly is not fenced, and one that dies while leaving is let go without fencing', async (t) => {
+  const c = ready(11, { learners: 1, fence: [['dev']] });
+  const leave: Command = { c: 'nodeLeave', node: 4, startCount: 1 };
+  c.m(4).stopJoining();
+  c.propose(4, leave);
+  t.ok(c.until(() => c.state(4) === 'leaving', 2000));
+  t.ok(c.until(() => !c.m(4).isMember, 1000));
+  t.match(c.view().domains[0]?.leaving, [{ node: 4, startCount: 1 }]);
+  c.kill(4);
+  t.ok(c.until(() => c.state(4) === 'left', 20_000));
+  t.same(c.view().domains[0]?.leaving, []);
+  t.equal(c.checks.commands('fencing').length, 0);
+  c.start(4);
+  t.ok(
+    c.until(() => c.settled(), 20_000),
+    'and may come back',
+  );
+});
+
+t.test('a node that has left cleanly does not ask to join again, nor loses its incarnation', async (t) => {
+  const c = ready(12, { learners: 1 });
+  c.m(4).stopJoining();
+  c.propose(4, { c: 'nodeLeave', node: 4, startCount: 1 });
+  c.until(() => c.state(4) === 'leaving', 2000);
+  c.run(leaseMs + 2000);
+  t.equal(c.state(4), 'leaving', 'as long as it is heard it may hand over');
+  c.propose(4, { c: 'nodeLeft', node: 4, startCount: 1 });
+  c.run(20_000);
+  t.equal(c.state(4), 'left');
+  t.equal(c.host(4).overs.length, 0);
+});
+
+t.test('the loss of the leader during a join, a leave and a fencing at once is survived', async (t) => {
+  for (let seed = 1; seed <= 30; seed++) {
+    const c = ready(seed, { voters: 5, learners: 2, loss: 0.02 });
+    const leader = c.leaderId();
+    const victim = leader === 5 ? 4 : 5;
+    c.kill(victim);
+    c.propose(6, { c: 'nodeLeave', node: 6, startCount: 1 });
+    c.reboot(7);
+    c.run(200);
+    c.start(7);
+    c.run(c.between([0, leaseMs + marginMs]));
+    c.kill(leader);
+    c.run(6000);
+    c.startAll();
+    c.propose(6, { c: 'nodeLeft', node: 6, startCount: 1 });
+    c.run(20_000);
+    t.same(c.checks.problems, [], `seed ${seed}`);
+    for (const id of [1, 2, 3, 4, 5, 7]) t.equal(c.state(id), 'in', `seed ${seed}: node ${id}`);
+  }
+});
