@@ -25,6 +25,7 @@ const HEADER_BYTES = 160;
 /** Of the two trees, the first is that of the free pages. */
 const FREE_TREE = 0;
 /** Offsets in a tree record. */
+const TREE_FLAGS_AT = 4;
 const TREE_DEPTH_AT = 6;
 const TREE_ROOT_AT = 40;
 const NO_PAGE = 0xffff_ffff_ffff_ffffn;
@@ -48,7 +49,7 @@ interface Header {
   txn: number;
   lastPage: number;
   pageSize: number;
-  trees: { root: bigint; depth: number }[];
+  trees: { root: bigint; depth: number; flags: number }[];
 }
 
 /** One file, with the complaint that names it. */
@@ -89,6 +90,7 @@ class Pages {
       trees: [FREE_TREE_AT, MAIN_TREE_AT].map((tree) => ({
         root: bytes.readBigUInt64LE(tree + TREE_ROOT_AT),
         depth: bytes.readUInt16LE(tree + TREE_DEPTH_AT),
+        flags: bytes.readUInt16LE(tree + TREE_FLAGS_AT),
       })),
     };
   }
@@ -195,6 +197,9 @@ export function checkFiles(path: string): void {
     }
     const odd = pages.header(pageSize);
     if (odd.pageSize !== pageSize) throw pages.damaged('its two headers name different page sizes');
+    // They never change, and say how keys are compared.
+    if (even.trees.some((tree, i) => tree.flags !== odd.trees[i]?.flags))
+      throw pages.damaged('its two headers name different flags');
     // Commits write the two headers in turn, so the numbers follow each other; only the first commit leaves an untouched one.
     const untouched = even.txn === 0 && odd.txn === 0;
     if (!untouched && (Math.abs(even.txn - odd.txn) !== 1 || even.txn % 2 !== 0)) {
