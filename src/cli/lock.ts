@@ -117,7 +117,14 @@ async function lock(context: Context, name: string, command: string[], flags: Lo
 
 /** Holds until a signal comes or the lock is lost. */
 async function hold(context: Context, handle: LockHandle, interrupted: Interruption): Promise<number> {
-  const lost = new Promise<TsdlmError>((resolve) => handle.on('lost', resolve));
+  const lost = new Promise<TsdlmError>((resolve) => {
+    handle.on('lost', resolve);
+    // A daemon that stops waits for its holders: there is nothing here that would have to end first.
+    handle.signal.addEventListener('abort', () => {
+      const reason: unknown = handle.signal.reason;
+      if (reason instanceof TsdlmError && reason.code === 'TSDLM_STOPPING') resolve(reason);
+    });
+  });
   const stopped = new Promise<null>((resolve) => {
     interrupted.signal.addEventListener('abort', () => resolve(null));
     if (interrupted.signal.aborted) resolve(null);
@@ -138,6 +145,7 @@ async function hold(context: Context, handle: LockHandle, interrupted: Interrupt
     const error = await Promise.race([lost, stopped]);
     if (error !== null) {
       say(context, 'lost', handle, `lost ${plain(handle.name)}: ${error.message}`);
+      await within(handle.release(), RELEASE_MS);
       return EXIT_LOST;
     }
     await within(handle.release(), RELEASE_MS);

@@ -210,3 +210,13 @@ t.test('without a command it says when the lock is lost; exit 76', async (t) => 
     ['granted', 'suspended', 'lost'],
   );
 });
+
+t.test('without a command a daemon that stops is given its lock back at once; exit 76', async (t) => {
+  const daemon = await startFakeDaemon({ limits: { heartbeatMs: 100, leaseMs: 10_000 } });
+  const cli = new RunningCli(daemon.path, ['lock', 'n']);
+  await cli.saw(/granted n/);
+  const began = monotonicMs();
+  await daemon.stop();
+  t.ok(monotonicMs() - began < 5000, 'long before the deadline');
+  t.match(await cli.result, { code: 76, stdout: /lost n: .*stopping/ });
+});
