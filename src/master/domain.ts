@@ -3,7 +3,8 @@
  */
 
 import type { Member } from '../membership/types.js';
-import type { LockId, NodeId, StartCount } from '../protocol/ids.js';
+import type { IdMap } from '../protocol/id-map.js';
+import type { NodeId, StartCount } from '../protocol/ids.js';
 import type { HandedResource, LockMessage } from '../protocol/peer-messages.js';
 import type { Lock } from './lock.js';
 import type { LockRes } from './lockres.js';
@@ -43,7 +44,7 @@ export class Domain {
   readonly resources = new Map<string, LockRes>();
   readonly mles = new Map<string, Mle>();
   /** Locks of other nodes at resources mastered here: node -> lock id -> lock. */
-  readonly remote = new Map<NodeId, Map<LockId, Lock>>();
+  readonly remote = new Map<NodeId, IdMap<Lock>>();
 
   /** Barrier 1 reached by (this epoch). */
   readonly doneFrom = new Set<NodeId>();

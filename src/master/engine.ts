@@ -489,7 +489,7 @@ export class Engine {
     this.finish();
   }
 
-  /** Clean stop: no new requests; leaves once local owners are gone (the host sees to that). */
+  /** Clean stop: no new requests, node-owned locks are released; leaves once sessions' locks are gone (the host sees to that). */
   stop(now: Millis): void {
     const s = this.state;
     s.now = now;
@@ -497,6 +497,8 @@ export class Engine {
     for (const lock of [...s.waiting]) this.giveUp(lock, 'TSDLM_STOPPING');
     for (const lock of [...s.own.values()]) {
       if (lock.st === ST_NEW || lock.st === ST_LOCKING) this.giveUp(lock, 'TSDLM_STOPPING');
+      // A node that leaves owns nothing: its own locks are released with it (rule 23).
+      else if (lock.nodeOwned && lock.st === ST_HELD) hold.unlock(s, lock);
     }
     this.proposeAt = 0;
     this.finish();

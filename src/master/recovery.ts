@@ -20,6 +20,7 @@
 
 import type { DomainView, Member } from '../membership/types.js';
 import { InvariantError } from '../protocol/errors.js';
+import { IdMap } from '../protocol/id-map.js';
 import type { NodeId } from '../protocol/ids.js';
 import { REGISTER_BATCH_MAX } from '../protocol/limits.js';
 import type { Mode } from '../protocol/modes.js';
@@ -418,10 +419,10 @@ export function placeClaim(s: EngineState, res: LockRes): void {
 }
 
 /** The table of another node's locks at resources mastered here. */
-export function remoteLocks(domain: Domain, node: NodeId): Map<number, Lock> {
+export function remoteLocks(domain: Domain, node: NodeId): IdMap<Lock> {
   let table = domain.remote.get(node);
   if (!table) {
-    table = new Map();
+    table = new IdMap<Lock>();
     domain.remote.set(node, table);
   }
   return table;

@@ -5,6 +5,7 @@
  */
 import type { View } from '../membership/types.js';
 import type { ErrorCode } from '../protocol/errors.js';
+import { IdMap } from '../protocol/id-map.js';
 import type { LockId, Millis, NodeId, StartCount } from '../protocol/ids.js';
 import type { Mode } from '../protocol/modes.js';
 import type { LockMessage } from '../protocol/peer-messages.js';
@@ -71,7 +72,7 @@ export class EngineState {
   readonly domains = new Map<string, Domain>();
   readonly byDom = new Map<number, Domain>();
   /** All locks of local owners that have a resource. */
-  readonly own = new Map<LockId, Lock>();
+  readonly own = new IdMap<Lock>();
   private lockCounter = 0;
   private ticketCounter = 0;
   /** Journal writes under way: ticket -> what to do when written. */
