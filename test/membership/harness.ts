@@ -312,12 +312,15 @@ export class Cluster {
     return this.view().nodes.find((n) => n.id === id)?.state ?? '';
   }
 
-  /** All living nodes are members with a lease and agree on the view. */
+  /** All living nodes are members with a lease and have applied the same entries (that they mean the same, checks.ts sees). */
   settled(): boolean {
-    const text = JSON.stringify(this.view());
+    let index = -1;
     for (const host of this.hosts.values()) {
       if (host.m === null) continue;
-      if (!host.m.isMember || host.m.leaseUntil <= this.local(host) || JSON.stringify(host.m.view) !== text) return false;
+      if (!host.m.isMember || host.m.leaseUntil <= this.local(host)) return false;
+      const applied = appliedIndex(host);
+      if (index >= 0 && applied !== index) return false;
+      index = applied;
     }
     return true;
   }

@@ -3,6 +3,7 @@ import t from 'tap';
 import { AckMemory, LeaderLeases, NEVER_MS, OwnLease } from '../../src/membership/lease.js';
 import { DRIFT_MAX, deriveTimeLimits } from '../../src/membership/time-limits.js';
 import { Cluster } from './harness.js';
+import { booted, single } from './single.js';
 
 const limits = deriveTimeLimits();
 const { leaseMs, marginMs } = limits;
@@ -238,4 +239,40 @@ t.test('a single node has its lease at once after a first start, and waits for t
 t.test('a whole cluster that is started for the first time waits for no old lease', async (t) => {
   const c = ready(2, { voters: 5 });
   t.ok(c.t < 3000, `${Math.round(c.t)} ms`);
+});
+
+t.test('rule 24: no lease for a member whose end is in the log already, committed or not', async (t) => {
+  const { m, batches, take } = single(booted(1), 1, 1, 1);
+  const done = (now: number) => m.persisted(now, batches.at(-1)?.ticket ?? 0);
+  let now = 1000;
+  const ack = (startCount: number) => {
+    const { term } = m;
+    m.receive(now, 2, { k: 'HeartbeatAck', term, echo: now, sentAt: now + 5000, startCount, match: 0, down: [] });
+  };
+  const step = (ms: number) => {
+    for (let i = 0; i < ms / 50; i++) {
+      now += 50;
+      m.tick(now);
+    }
+  };
+  for (let i = 0; i < 4; i++) {
+    step(50);
+    done(now);
+  }
+  t.ok(m.isLeader);
+  ack(1);
+  const inc = { bootId: 'b2', machineId: 'm2', startCount: 1, journalId: 'j2' };
+  m.receive(now, 2, { k: 'Propose', cmd: { c: 'join', node: 2, inc } });
+  ack(1);
+  t.same(take('Lease'), [], 'not before the join is committed');
+  done(now);
+  ack(1);
+  t.match(take('Lease'), [{ startCount: 1, echo: now + 5000, remainingMs: leaseMs }]);
+  ack(2);
+  t.same(take('Lease'), [], 'not for another incarnation');
+  step(limits.deadMs + 100);
+  take('Lease');
+  t.equal(m.view.nodes[1]?.state, 'in', 'its end is in the log, not on the disk');
+  ack(1);
+  t.same(take('Lease'), []);
 });

@@ -1,55 +1,11 @@
 /** Elections, terms, votes and the log, seen from outside: through the whole membership core of small clusters. */
 import t from 'tap';
-import { Membership } from '../../src/membership/membership.js';
 import { deriveTimeLimits, worstElectionMs } from '../../src/membership/time-limits.js';
-import type { MembershipOutput, NodeConfig, PersistBatch, PersistedState } from '../../src/membership/types.js';
 import type { ControlMessage } from '../../src/protocol/peer-messages.js';
-import { apply, Cluster, emptyDisk } from './harness.js';
+import { apply, Cluster } from './harness.js';
+import { booted, single } from './single.js';
 
 const limits = deriveTimeLimits();
-
-function nodes(count: number): NodeConfig[] {
-  return Array.from({ length: count }, (_, i) => ({ id: i + 1, name: `n${i + 1}`, voter: true, fence: [['self']] }));
-}
-
-function booted(count: number): PersistedState {
-  const known: Record<string, string> = {};
-  for (let i = 1; i <= count; i++) known[String(i)] = `j${i}`;
-  return { ...emptyDisk(), boot: { clusterId: 'c', known } };
-}
-
-/** Node 1 alone on the table, its disk and its wire in our hands. */
-function single(persisted: PersistedState, count = 3, startCount = 1) {
-  const sent: { to: number; msg: ControlMessage }[] = [];
-  const batches: PersistBatch[] = [];
-  const output: MembershipOutput = {
-    send: (to, msg) => sent.push({ to, msg }),
-    persist: (batch) => batches.push(batch),
-    viewChanged: () => {},
-    fence: () => {},
-    incarnationOver: () => {},
-    note: () => {},
-  };
-  const m = new Membership(
-    {
-      self: 1,
-      incarnation: { bootId: 'b', machineId: 'm', startCount, journalId: 'j1' },
-      nodes: nodes(count),
-      limits,
-      persisted,
-      seed: 5,
-      now: 1000,
-      newClusterId: 'x',
-    },
-    output,
-  );
-  const take = <K extends ControlMessage['k']>(kind: K): Extract<ControlMessage, { k: K }>[] => {
-    const found = sent.filter((s) => s.msg.k === kind).map((s) => s.msg as Extract<ControlMessage, { k: K }>);
-    sent.length = 0;
-    return found;
-  };
-  return { m, sent, batches, take };
-}
 
 t.test('three voters elect one leader and become members, within a second of the bootstrap', async (t) => {
   const c = new Cluster({ seed: 1 });
@@ -187,6 +143,26 @@ t.test('an append that does not fit is refused with the place to try next; a div
   t.equal(batches.at(-1)?.truncateFrom, 3);
   t.match(append(4, 2, 1, entry(3, 3)), { success: true, match: 3 }, 'a late repetition cuts nothing off');
   t.match(append(4, 4, 4, entry(5, 4)), { success: true, match: 5 });
+});
+
+t.test('entries of an earlier term commit only with one of the leader of now', async (t) => {
+  const disk = booted(3);
+  disk.term = 2;
+  disk.entries = [{ index: 1, term: 2, cmd: { c: 'cluster', id: 'old' } }];
+  const { m, batches, take } = single(disk);
+  const done = () => m.persisted(2120, batches.at(-1)?.ticket ?? 0);
+  m.tick(2100);
+  m.receive(2110, 2, { k: 'RaftVoteReply', term: 3, pre: true, granted: true, ackAgeMs: 0 });
+  done();
+  m.receive(2120, 2, { k: 'RaftVoteReply', term: 3, pre: false, granted: true, ackAgeMs: 0 });
+  done();
+  t.ok(m.isLeader);
+  m.receive(2130, 2, { k: 'RaftAppendReply', term: 3, success: true, match: 1 });
+  t.equal(m.view.clusterId, '', 'a majority has it, but that proves nothing');
+  take('RaftAppend');
+  m.receive(2140, 2, { k: 'RaftAppendReply', term: 3, success: true, match: 2 });
+  t.equal(m.view.clusterId, 'old');
+  t.equal(take('RaftAppend').at(-1)?.commit, 2);
 });
 
 t.test('malformed and hostile messages of consensus change nothing and crash nothing', async (t) => {
