@@ -10,10 +10,12 @@
  *
  * What requests mean is session-requests.ts; who else there is, session-server.ts.
  */
+import { randomInt } from 'node:crypto';
 import type { Socket } from 'node:net';
 import type { ClientMessage, DaemonMessage } from '../protocol/client-messages.js';
 import { ERROR_CODES, type ErrorCode } from '../protocol/errors.js';
 import { FrameWriter, MessageReader } from '../protocol/frame.js';
+import { IdMap } from '../protocol/id-map.js';
 import { CLIENT_BACKLOG_BYTES_MAX, CLIENT_FRAME_BYTES_MAX, HANDSHAKE_FRAME_BYTES_MAX } from '../protocol/limits.js';
 import { cutText } from '../protocol/text.js';
 import type { ProcessGroup } from './session-group.js';
@@ -21,6 +23,9 @@ import type { Hold } from './session-hold.js';
 
 /** Above this backlog nothing more is read from the client: its own answers would pile up. */
 const PAUSE_BYTES = 1024 * 1024;
+
+/** Request numbers are chosen by clients: none of them can tell which ones collide in a table. */
+const SALT = randomInt(2 ** 32);
 
 /** Sentences to a client, as the messages limit them. */
 const TEXT_BYTES_MAX = 500;
@@ -52,9 +57,9 @@ export class Session {
   isStopping = false;
   /** Last deadline written to this client. */
   told = 0;
-  readonly holds = new Map<number, Hold>();
+  readonly holds = new IdMap<Hold>(SALT);
   /** Conversions under way, by their request number. */
-  readonly converting = new Map<number, Hold>();
+  readonly converting = new IdMap<Hold>(SALT);
   /** Granted holds among `holds`. */
   granted = 0;
   /** Administration requests that wait for their answer. */
