@@ -38,7 +38,13 @@ export interface ResourceDump {
   converting: LockDump[];
   blocked: LockDump[];
   localCount: number;
+  /** Of the whole queues, also where the lists above are cut. */
+  holders: number;
+  waiting: number;
 }
+
+/** Locks of one queue that one answer to another node may carry (its frame has a limit). */
+const QUEUE_SHOWN_MAX = 1000;
 
 function dumpLock(lock: Lock, now: number): LockDump {
   return {
@@ -55,7 +61,7 @@ function dumpLock(lock: Lock, now: number): LockDump {
   };
 }
 
-export function dumpResource(res: LockRes, now: number, queueMax = 10_000): ResourceDump {
+export function dumpResource(res: LockRes, now: number, queueMax = QUEUE_SHOWN_MAX): ResourceDump {
   const list = (locks: Lock[]): LockDump[] => locks.slice(0, queueMax).map((lock) => dumpLock(lock, now));
   return {
     domain: res.domain.name,
@@ -69,6 +75,8 @@ export function dumpResource(res: LockRes, now: number, queueMax = 10_000): Reso
     converting: list(res.converting.toArray()),
     blocked: list(res.blocked.toArray()),
     localCount: res.localCount,
+    holders: res.granted.length + res.converting.length,
+    waiting: res.converting.length + res.blocked.length,
   };
 }
 
@@ -93,7 +101,7 @@ export function masteredResources(engine: Engine, domainName: string | null, aft
     }
   }
   keys.sort((a, b) => (a.key < b.key ? -1 : 1));
-  return keys.slice(0, max).map(({ res }) => dumpResource(res, s.now, 1000));
+  return keys.slice(0, max).map(({ res }) => dumpResource(res, s.now, 2));
 }
 
 /** Locks of local owners: granted ones and waiting requests. */

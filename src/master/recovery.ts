@@ -206,11 +206,26 @@ function register(s: EngineState, domain: Domain): void {
     if (list) list.push(data);
     else handed.set(target, [data]);
   }
-  for (const [target, list] of handed) {
-    for (let at = 0; at < list.length; at += REGISTER_BATCH_MAX) {
-      s.send(domain, target, { k: 'HandOver', resources: list.slice(at, at + REGISTER_BATCH_MAX) });
+  for (const [target, list] of handed) sendHandOver(s, domain, target, list);
+}
+
+/** Queue entries in one HandOver: a frame between daemons holds them with room to spare. */
+const HANDED_ENTRIES_MAX = 100_000;
+
+function sendHandOver(s: EngineState, domain: Domain, target: NodeId, list: HandedResource[]): void {
+  let batch: HandedResource[] = [];
+  let entries = 0;
+  for (const handed of list) {
+    const more = handed.converting.length + handed.blocked.length;
+    if (batch.length === REGISTER_BATCH_MAX || (batch.length > 0 && entries + more > HANDED_ENTRIES_MAX)) {
+      s.send(domain, target, { k: 'HandOver', resources: batch });
+      batch = [];
+      entries = 0;
     }
+    batch.push(handed);
+    entries += more;
   }
+  if (batch.length > 0) s.send(domain, target, { k: 'HandOver', resources: batch });
 }
 
 /** Everything of ours that is under way goes (again) to its master. */

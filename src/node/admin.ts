@@ -200,8 +200,8 @@ export class Admin {
       mode: modeName(Math.max(0, ...holders.map((l) => l.mode)) as Mode),
       owner: first?.who ?? '',
       node: first ? this.#ref(first.node) : null,
-      holders: holders.length,
-      waiting: r.converting.length + r.blocked.length,
+      holders: r.holders,
+      waiting: r.waiting,
       isNodeOwned: holders.some((l) => l.isNodeOwned),
     };
   }
@@ -240,7 +240,7 @@ export class Admin {
           isNodeOwned: l.isNodeOwned,
         })),
       waiting: waiting.slice(0, SHOW_WAITERS_MAX).map((l) => this.#waiter(l)),
-      moreWaiting: Math.max(0, waiting.length - SHOW_WAITERS_MAX),
+      moreWaiting: Math.max(0, found.waiting - Math.min(waiting.length, SHOW_WAITERS_MAX)),
     };
   }
 
