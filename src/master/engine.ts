@@ -4,12 +4,13 @@
  * Every entry looks at the message's domain epoch once, here: an older one is refused, a newer one waits for our view.
  * Below this file handlers may assume that all speakers live in the same epoch.
  */
-import type { Command, DomainView, View } from '../membership/types.js';
+import type { DomainView, View } from '../membership/types.js';
 import { ERROR_CODES, type ErrorCode } from '../protocol/errors.js';
 import type { Millis, NodeId, StartCount } from '../protocol/ids.js';
 import { DOMAINS_MAX, PARKED_MESSAGES_MAX } from '../protocol/limits.js';
 import type { Mode } from '../protocol/modes.js';
 import { LOCK_LVB, LOCK_NODE_OWNED, LOCK_RECLAIM, LOCK_TRY, type LockMessage } from '../protocol/peer-messages.js';
+import { DeadlineTable } from './deadlines.js';
 import { dispatch, replayParked } from './dispatch.js';
 import { Domain } from './domain.js';
 import * as hold from './hold.js';
@@ -17,6 +18,7 @@ import { tickIdle } from './idle.js';
 import { Lock, ST_CONVERTING, ST_GONE, ST_HELD, ST_LOCKING, ST_NEW, ST_UNLOCKING } from './lock.js';
 import { LockRes } from './lockres.js';
 import { tickMastery } from './mastery.js';
+import { isNodeOwnedMarked, proposeLeft, proposeWanted } from './proposals.js';
 import { applyDomainView, placeClaim, sendDoneWhenReady } from './recovery.js';
 import { EngineState, type EngineTuning, type Hooks } from './state.js';
 import { type EngineOutput, type LocalLock, type LockOptions, LVB_INVALID, LVB_VALID, type NodeOwnedRecord } from './types.js';
@@ -29,8 +31,6 @@ export interface EngineInit {
   tuning?: Partial<EngineTuning>;
 }
 
-/** Width of a slot of the deadline table. */
-const SLOT_MS = 50;
 /** How far ahead of our own view a sender's clock may be before it is called an error (rule 17). */
 const EPOCH_AHEAD_MAX = 10_000;
 
@@ -43,6 +43,7 @@ export class Engine {
   /** Messages for domains we are not in (yet), by domain number. */
   private readonly aheadOfDomain = new Map<number, { from: NodeId; msg: LockMessage }[]>();
   private proposeAt = 0;
+  private readonly deadlines = new DeadlineTable();
 
   constructor(init: EngineInit, out: EngineOutput) {
     const hooks: Hooks = {
@@ -101,7 +102,7 @@ export class Engine {
     s.now = now;
     const flags = (options.try ? LOCK_TRY : 0) | (options.nodeOwned ? LOCK_NODE_OWNED : 0) | (options.lvb ? LOCK_LVB : 0);
     const domain = s.domains.get(options.domain);
-    const isReady = domain !== undefined && s.isLeased && !domain.isLeaving && (!options.nodeOwned || this.isNodeOwnedFlagged());
+    const isReady = domain !== undefined && s.isLeased && !domain.isLeaving && (!options.nodeOwned || isNodeOwnedMarked(s));
     const res = isReady ? s.resource(domain, options.name) : this.detachedRes(options.domain, options.name);
     const lock = new Lock(s.newLockId(), s.self, res, options.mode, flags, options.who, options.why);
     lock.ctx = options.ctx;
@@ -123,7 +124,7 @@ export class Engine {
       s.waiting.add(lock);
       this.proposeAt = 0;
     }
-    if (lock.deadline !== 0 && (lock.st === ST_NEW || lock.st === ST_LOCKING)) this.schedule(lock);
+    if (lock.deadline !== 0 && (lock.st === ST_NEW || lock.st === ST_LOCKING)) this.deadlines.add(lock);
     this.finish();
     return lock;
   }
@@ -144,7 +145,7 @@ export class Engine {
     }
     hold.preparePut(lock, options.lvb, false);
     hold.convert(s, lock, mode, options.try);
-    if (lock.deadline !== 0 && (lock.st as number) === ST_CONVERTING) this.schedule(lock);
+    if (lock.deadline !== 0 && (lock.st as number) === ST_CONVERTING) this.deadlines.add(lock);
     this.finish();
   }
 
@@ -192,13 +193,6 @@ export class Engine {
     if (hold.cancel(s, lock)) s.out.denied(lock, code);
   }
 
-  private schedule(lock: Lock): void {
-    const slot = Math.ceil(lock.deadline / SLOT_MS);
-    const list = this.state.timed.get(slot);
-    if (list) list.push(lock);
-    else this.state.timed.set(slot, [lock]);
-  }
-
   private detachedRes(domainName: string, name: string): LockRes {
     let domain = this.detached.get(domainName);
     if (!domain) {
@@ -215,11 +209,6 @@ export class Engine {
     lock.tc = r.tc;
     lock.lvbState = LVB_INVALID;
     return lock;
-  }
-
-  private isNodeOwnedFlagged(): boolean {
-    const s = this.state;
-    return s.view.nodes.some((n) => n.id === s.self && n.nodeOwned && n.incarnation?.startCount === s.startCount);
   }
 
   // --- Messages ---------------------------------------------------------------------------------------------------------
@@ -344,7 +333,7 @@ export class Engine {
     if (!s.isLeased) return;
     for (const lock of [...s.waiting]) {
       const domain = s.domains.get(lock.domain);
-      if (!domain || domain.isLeaving || (lock.nodeOwned && !this.isNodeOwnedFlagged())) continue;
+      if (!domain || domain.isLeaving || (lock.nodeOwned && !isNodeOwnedMarked(s))) continue;
       s.waiting.delete(lock);
       lock.res = s.resource(domain, lock.name);
       hold.start(s, lock);
@@ -420,64 +409,23 @@ export class Engine {
   tick(now: Millis): void {
     const s = this.state;
     s.now = now;
-    this.expireTimed(now);
+    this.expireDue(now);
     for (const domain of s.domains.values()) {
       tickMastery(s, domain);
       tickIdle(s, domain);
     }
     if (now >= this.proposeAt) {
       this.proposeAt = now + s.tuning.proposeMs;
-      this.proposeDue();
+      proposeWanted(s);
     }
     this.finish();
   }
 
-  private expireTimed(now: Millis): void {
-    const s = this.state;
-    if (s.timed.size === 0) return;
-    const current = Math.floor(now / SLOT_MS);
-    for (const [slot, list] of s.timed) {
-      if (slot > current) continue;
-      s.timed.delete(slot);
-      for (const lock of list) {
-        if (lock.deadline === 0 || lock.deadline > now || lock.isCancelling) continue;
-        const isTry = (lock.flags & LOCK_TRY) !== 0;
-        this.giveUp(lock, isTry ? 'TSDLM_UNAVAILABLE' : 'TSDLM_TIMEOUT');
-      }
+  private expireDue(now: Millis): void {
+    for (const lock of this.deadlines.due(now)) {
+      if (lock.isCancelling) continue;
+      this.giveUp(lock, (lock.flags & LOCK_TRY) !== 0 ? 'TSDLM_UNAVAILABLE' : 'TSDLM_TIMEOUT');
     }
-  }
-
-  /** Asks the log for what is wanted and not there yet; asked again until the view shows it. */
-  private proposeDue(): void {
-    const s = this.state;
-    const me = s.view.nodes.find((n) => n.id === s.self);
-    if (me?.incarnation?.startCount !== s.startCount) return;
-    const propose = (command: Command): void => s.out.propose(command);
-    if (me.state === 'in' || me.state === 'suspect') {
-      const wanted = new Set<string>();
-      for (const lock of s.waiting) {
-        if (!s.domains.has(lock.domain)) wanted.add(lock.domain);
-        if (lock.nodeOwned && !me.nodeOwned) wanted.add('');
-      }
-      for (const name of [...wanted].sort()) {
-        if (name === '') propose({ c: 'nodeOwned', node: s.self, startCount: s.startCount, on: true });
-        else propose({ c: 'domainJoin', node: s.self, startCount: s.startCount, name });
-      }
-      if (s.isStopping && s.own.size === 0) propose({ c: 'nodeLeave', node: s.self, startCount: s.startCount });
-    }
-    for (const domain of s.domains.values()) {
-      if (domain.tainted.size > 0) propose({ c: 'bump', dom: domain.dom, epoch: domain.epoch });
-    }
-    if (s.clock.isHigh) propose({ c: 'epoch', epoch: s.view.epoch });
-  }
-
-  /** Clean leave, last step: everything is handed over and confirmed. */
-  private leaveWhenReady(): void {
-    const s = this.state;
-    const me = s.view.nodes.find((n) => n.id === s.self);
-    if (me?.state !== 'leaving' || me.incarnation?.startCount !== s.startCount) return;
-    for (const domain of s.domains.values()) if (domain.handing.size > 0 || !domain.isDoneSent) return;
-    s.out.propose({ c: 'nodeLeft', node: s.self, startCount: s.startCount });
   }
 
   journaled(now: Millis, ticket: number): void {
@@ -515,8 +463,8 @@ export class Engine {
     if (s.isStopping) {
       if (s.now >= this.proposeAt) {
         this.proposeAt = s.now + s.tuning.proposeMs;
-        this.proposeDue();
-        this.leaveWhenReady();
+        proposeWanted(s);
+        proposeLeft(s);
       }
     }
     for (const domain of s.domains.values()) {

@@ -77,9 +77,6 @@ export class EngineState {
   private ticketCounter = 0;
   /** Journal writes under way: ticket -> what to do when written. */
   readonly journaling = new Map<number, () => void>();
-  /** Locks whose request may run into its deadline, by tick slot. */
-  readonly timed = new Map<number, Lock[]>();
-  timedNext = 0;
   /** Work that must not run inside another handler; done at the end of the present call. */
   deferred: (() => void)[] = [];
   /** Local requests that wait for something other than a master: membership, a domain, the node-owned flag. */
