@@ -254,6 +254,8 @@ export class NodeOwners {
       `${lock.te}:${lock.tc}`,
       lock.lvbState,
     );
+    // A node-owned lock that the next incarnation of the same process claimed again: nothing new to its owner.
+    if (o.nodeOwned && o.phase === 'held' && o.hold?.mode === mode) return;
     if (o.phase !== 'waiting' && o.phase !== 'converting') {
       world.fail(`n${this.#node.id}: granted ${o.key} in phase ${o.phase}`);
       return;
@@ -299,6 +301,8 @@ export class NodeOwners {
     if (!o) return;
     world.trace.add(world.queue.now, this.#node.id, 'denied', o.key, lock.id % 2 ** 32, code);
     world.count(`denied ${code}`);
+    // The call itself found the lease over: `lost` was told first.
+    if (o.phase === 'gone' && code === 'TSDLM_NOT_HELD') return;
     this.#checkCode(o, code);
     if (o.phase === 'waiting') {
       this.#gone(o, true);

@@ -3,6 +3,8 @@
  * command that replays it.
  */
 import { NodeCore } from '../../src/core/node-core.js';
+import type { CoreApi } from '../../src/core/types.js';
+import { RES_OWNED } from '../../src/master/lockres.js';
 import { codecOf, decodeBody, encodeBody } from '../../src/protocol/codec.js';
 import type { PeerMessage } from '../../src/protocol/peer-messages.js';
 import { describeOptions, drawOptions, type SimOptions } from './options.js';
@@ -36,6 +38,20 @@ const TAIL_LINES = 60;
 
 export const realCore: CoreFactory = (init, out) => new NodeCore(init, out);
 
+/** Reads the engine's tables directly: a whole state dump at every look would take most of the run. */
+function mastersOf(core: CoreApi): string[] {
+  if (!(core instanceof NodeCore)) return [];
+  const out: string[] = [];
+  const s = core.engine.state;
+  for (const domain of s.domains.values()) {
+    if (domain.isRecovering) continue;
+    for (const res of domain.resources.values()) {
+      if (res.owner === s.self && res.state === RES_OWNED) out.push(`${domain.dom}@${domain.epoch}/${res.name}`);
+    }
+  }
+  return out;
+}
+
 function throughCodec(msg: PeerMessage): PeerMessage {
   return decodeBody(codecOf(msg).type, encodeBody(msg)) as PeerMessage;
 }
@@ -46,6 +62,7 @@ export function runSeed(setup: RunSetup): RunResult {
   const world = new World({
     options,
     makeCore: setup.makeCore ?? realCore,
+    mastersOf,
     ...(setup.print ? { print: setup.print } : {}),
     ...(setup.prepare ? { prepare: setup.prepare } : {}),
   });

@@ -30,11 +30,14 @@ export interface WorldSetup {
   print?: (line: string) => void;
   /** Changes the world before it starts (planted bugs). */
   prepare?: (world: World) => void;
+  /** What a core believes to master, as "domain number@domain epoch/name". */
+  mastersOf?: (core: CoreApi) => string[];
 }
 
 export class World {
   readonly options: SimOptions;
   readonly makeCore: CoreFactory;
+  readonly mastersOf: (core: CoreApi) => string[];
   readonly queue = new EventQueue();
   readonly trace = new Trace();
   readonly netRandom: Prng;
@@ -64,6 +67,7 @@ export class World {
     const { options } = setup;
     this.options = options;
     this.makeCore = setup.makeCore;
+    this.mastersOf = setup.mastersOf ?? (() => []);
     if (setup.print) this.trace.print = setup.print;
     this.netRandom = new Prng(options.seed, 2);
     this.faultRandom = new Prng(options.seed, 3);
@@ -91,6 +95,7 @@ export class World {
     const { options, queue } = this;
     for (const n of this.nodes) queue.after(this.faultRandom.exp(30), () => n.start());
     this.faults.begin();
+    this.#sampleMasters();
     this.runFor(options.calmMs + options.faultPhaseMs);
     if (this.failure) return false;
     this.heal();
@@ -141,7 +146,19 @@ export class World {
 
   /** Every node is a running member and no request is open. */
   get isIdle(): boolean {
-    return this.nodes.every((n) => n.life && !n.isPaused && n.life.core.isMember && n.life.isMember && n.owners.all.size === 0);
+    return this.nodes.every(
+      (n) => n.life && !n.life.isStopping && !n.isPaused && n.life.core.isMember && n.life.isMember && n.owners.all.size === 0,
+    );
+  }
+
+  /** One master per resource and domain epoch, looked at from time to time. */
+  #sampleMasters(): void {
+    this.queue.after(150, () => {
+      const beliefs = [];
+      for (const n of this.nodes) if (n.life) beliefs.push({ node: n.id, masters: this.mastersOf(n.life.core) });
+      this.masterCheck.sample(beliefs);
+      this.#sampleMasters();
+    });
   }
 
   /** L1/L2: a fresh owner of every node gets EX on every name. */
@@ -155,8 +172,12 @@ export class World {
       const ask = (i: number): void => {
         const name = some[i];
         const { life } = n;
-        if (name === undefined || !life) {
+        if (name === undefined) {
           left--;
+          return;
+        }
+        if (!life) {
+          this.queue.after(100, () => ask(i));
           return;
         }
         const [domain, rest] = name.split('/', 2) as [string, string];
@@ -170,7 +191,7 @@ export class World {
             nodeOwned: false,
             usesLvb: false,
             deadline: 0,
-            onOutcome: (ok) => ask(ok ? i + 1 : i),
+            onOutcome: (ok) => this.queue.after(ok ? 0 : 100, () => ask(ok ? i + 1 : i)),
           });
         });
       };
