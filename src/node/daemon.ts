@@ -150,6 +150,7 @@ export class Daemon {
       const gap = this.#clock.look();
       if (gap > 0) this.#o.log.warn('machine-was-suspended', { forMs: Math.round(gap) });
       this.#step(() => this.#core.tick(this.#now()));
+      this.#leftWhenAlone();
     };
     tick();
     this.#ticker = setInterval(tick, this.#o.config.limits.tickMs);
@@ -285,6 +286,17 @@ export class Daemon {
     const me = view.nodes.find((n) => n.id === this.#o.config.self.id);
     const isCounted = me && ['in', 'suspect', 'leaving'].includes(me.state);
     if (!isCounted || me.incarnation?.startCount !== this.#incarnation.startCount) this.#onLeft();
+  }
+
+  /**
+   * Or when nobody is left to confirm it (the whole cluster stops): without a leader no view comes, and once our lease is
+   * over nobody counts on us.
+   */
+  #leftWhenAlone(): void {
+    if (!this.#onLeft || this.#core.leader !== 0 || this.#core.leaseUntil > this.#now()) return;
+    this.#o.log.warn('left-uncleanly', { why: 'there is no quorum that could confirm the leave; the lease is over' });
+    this.#onLeft();
+    this.#onLeft = null;
   }
 
   /** The whole state of the node, as plain data. */
