@@ -12,6 +12,7 @@ import type { EngineTuning } from '../master/state.js';
 import type { EngineOutput, LocalLock, LockOptions } from '../master/types.js';
 import { Membership } from '../membership/membership.js';
 import type { Command, FenceRequest, MembershipOutput, View } from '../membership/types.js';
+import type { ErrorCode } from '../protocol/errors.js';
 import type { Incarnation, Millis, NodeId, StartCount } from '../protocol/ids.js';
 import type { Mode } from '../protocol/modes.js';
 import type { ControlMessage, LockMessage, PeerMessage } from '../protocol/peer-messages.js';
@@ -192,6 +193,13 @@ export class NodeCore implements CoreApi {
     this.enter(now);
     this.engine.journaled(now, ticket);
     this.settle(now);
+  }
+
+  journalFailed(now: Millis, ticket: number, code: ErrorCode): boolean {
+    this.enter(now);
+    const isSettled = this.engine.journalFailed(now, ticket, code);
+    this.settle(now);
+    return isSettled;
   }
 
   fenceDone(now: Millis, op: number, ok: boolean, detail: string): void {

@@ -5,6 +5,7 @@
  */
 import type { EngineOutput, LocalLock, LockOptions, NodeOwnedRecord } from '../master/types.js';
 import type { FenceRequest, MembershipInit, PersistBatch, View } from '../membership/types.js';
+import type { ErrorCode } from '../protocol/errors.js';
 import type { Incarnation, Millis, NodeId, StartCount } from '../protocol/ids.js';
 import type { Mode } from '../protocol/modes.js';
 import type { PeerMessage } from '../protocol/peer-messages.js';
@@ -41,6 +42,8 @@ export interface CoreApi {
   peerDown(now: Millis, peer: NodeId): void;
   persisted(now: Millis, ticket: number): void;
   journaled(now: Millis, ticket: number): void;
+  /** The journal had no room for this write and lives on. False: the write was one that must not fail. */
+  journalFailed(now: Millis, ticket: number, code: ErrorCode): boolean;
   fenceDone(now: Millis, op: number, ok: boolean, detail: string): void;
   reincarnate(now: Millis, incarnation: Incarnation): void;
 

@@ -231,6 +231,7 @@ export class Engine {
       return;
     }
     this.handle(domain, from, msg);
+    if (s.isStopping && msg.k === 'RecoveryActive') this.proposeAt = 0;
     this.finish();
   }
 
@@ -269,6 +270,7 @@ export class Engine {
     for (const dv of view.domains) this.applyDomain(dv);
     this.startWaiting();
     for (const domain of [...s.domains.values()]) this.replayAhead(domain);
+    if (s.isStopping) this.proposeAt = 0;
     this.finish();
   }
 
@@ -417,6 +419,7 @@ export class Engine {
     if (now >= this.proposeAt) {
       this.proposeAt = now + s.tuning.proposeMs;
       proposeWanted(s);
+      if (s.isStopping) proposeLeft(s);
     }
     this.finish();
   }
@@ -431,10 +434,23 @@ export class Engine {
   journaled(now: Millis, ticket: number): void {
     const s = this.state;
     s.now = now;
-    const then = s.journaling.get(ticket);
+    const write = s.journaling.get(ticket);
     s.journaling.delete(ticket);
-    then?.();
+    write?.then();
     this.finish();
+  }
+
+  /** The journal refused the write `ticket` (no room) and lives on. False: that write must not fail, the node cannot go on. */
+  journalFailed(now: Millis, ticket: number, code: ErrorCode): boolean {
+    const s = this.state;
+    s.now = now;
+    const write = s.journaling.get(ticket);
+    s.journaling.delete(ticket);
+    if (!write) return true;
+    if (!write.failed) return false;
+    write.failed(code);
+    this.finish();
+    return true;
   }
 
   /** Clean stop: no new requests, node-owned locks are released; leaves once sessions' locks are gone (the host sees to that). */

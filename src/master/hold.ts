@@ -222,9 +222,20 @@ export function onGranted(s: EngineState, lock: Lock): void {
     return;
   }
   if (lock.nodeOwned) {
-    s.journal({ op: 'put', record: nodeOwnedRecord(lock) }, () => {
-      if (lock.st === ST_HELD) announce(s, lock);
-    });
+    s.journal(
+      { op: 'put', record: nodeOwnedRecord(lock) },
+      () => {
+        if (lock.st === ST_HELD) announce(s, lock);
+      },
+      (code) => {
+        // The journal has no room: what it cannot remember is not granted. A conversion stands, its lock is remembered.
+        if (lock.st !== ST_HELD) return;
+        if (!wasFirst) return announce(s, lock);
+        lock.isZombie = true;
+        s.out.denied(lock, code);
+        unlock(s, lock);
+      },
+    );
     return;
   }
   announce(s, lock);
@@ -340,7 +351,9 @@ export function onGrantMessage(
   m: { mode: Mode; te: number; tc: number; lvbState: 0 | 1 | 2; lvb: Uint8Array | null },
 ): void {
   if (lock.st !== ST_LOCKING && lock.st !== ST_CONVERTING) return;
-  if (m.mode !== lock.want) return; // An answer repeated from before: the one for this request will come.
+  // Another mode is an answer repeated from before: the one for this request will come. But of a lock claimed after a
+  // restart the master knows the mode better than the journal, which a conversion may not have reached.
+  if (m.mode !== lock.want && (lock.flags & LOCK_RECLAIM) === 0) return;
   lock.mode = m.mode;
   lock.te = m.te;
   lock.tc = m.tc;

@@ -76,7 +76,7 @@ export class EngineState {
   private lockCounter = 0;
   private ticketCounter = 0;
   /** Journal writes under way: ticket -> what to do when written. */
-  readonly journaling = new Map<number, () => void>();
+  readonly journaling = new Map<number, { then: () => void; failed: ((code: ErrorCode) => void) | null }>();
   /** Work that must not run inside another handler; done at the end of the present call. */
   deferred: (() => void)[] = [];
   /** Local requests that wait for something other than a master: membership, a domain, the node-owned flag. */
@@ -121,10 +121,10 @@ export class EngineState {
     for (const m of domain.members) if (m.node !== this.self) this.send(domain, m.node, make());
   }
 
-  /** Writes to the journal of node-owned locks; `then` runs when written. */
-  journal(op: JournalOp, then: () => void): void {
+  /** Writes to the journal of node-owned locks; `then` runs when written, `failed` when the journal refuses this one write. */
+  journal(op: JournalOp, then: () => void, failed: ((code: ErrorCode) => void) | null = null): void {
     const ticket = ++this.ticketCounter;
-    this.journaling.set(ticket, then);
+    this.journaling.set(ticket, { then, failed });
     this.out.journal(ticket, op);
   }
 

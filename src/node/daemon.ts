@@ -189,7 +189,16 @@ export class Daemon {
       journal: (ticket, op) => {
         this.#journal.writeNodeOwned(op).then(
           () => this.#step(() => this.#core.journaled(this.#now(), ticket)),
-          (error: unknown) => this.#fatal(asJournalError(error)),
+          (cause: unknown) => {
+            const error = asJournalError(cause);
+            let isSettled = false;
+            if (error.code === 'TSDLM_JOURNAL_FULL') {
+              this.#step(() => {
+                isSettled = this.#core.journalFailed(this.#now(), ticket, error.code);
+              });
+            }
+            if (!isSettled) this.#fatal(error);
+          },
         );
       },
       fence: (request) => {
