@@ -10,8 +10,9 @@ import { TsdlmError } from '../protocol/errors.js';
 import type { Mode, ModeName } from '../protocol/modes.js';
 import { cutText } from '../protocol/text.js';
 import { monotonicMs } from './clock.js';
-import { type Connection, openConnection, type Welcome } from './connection.js';
+import type { Connection, Welcome } from './connection.js';
 import type { LockHandle } from './handle.js';
+import { openConnection } from './open.js';
 import { type ConnectOptions, checkDomain, checkMode, checkName, checkTimeout, checkWhy, type LockOptions } from './options.js';
 import { signalReason } from './pending.js';
 import { clientSocketPath } from './socket-path.js';
@@ -130,7 +131,7 @@ export class Client implements AsyncDisposable {
     const connections = [...this.#old];
     if (this.#connection !== null) connections.push(this.#connection);
     for (const connection of connections) {
-      await Promise.allSettled([...connection.handles.values()].map((handle) => handle.release()));
+      await Promise.allSettled(connection.handles.values().map((handle) => handle.release()));
       connection.destroy();
     }
   }

@@ -6,20 +6,22 @@
  * unknown outcome and is never called failed. And as the daemon frees the locks of a session the moment it sees end of
  * file, the library closes its side only after every owner was told (rule 8): therefore `allowHalfOpen`.
  *
- * One promise per request, one map entry, and one write per turn of the event loop. Connecting again is client.ts.
+ * One promise per request, one table entry, and one write per turn of the event loop. How one begins is open.ts; connecting again is
+ * client.ts.
  */
-import { createConnection, type Socket } from 'node:net';
-import { CLIENT_VERSION_MAX, CLIENT_VERSION_MIN, type ClientMessage, type DaemonMessage } from '../protocol/client-messages.js';
+import type { Socket } from 'node:net';
+import type { ClientMessage, DaemonMessage } from '../protocol/client-messages.js';
 import { errorCodeOf, TsdlmError } from '../protocol/errors.js';
-import { FrameWriter, MessageReader } from '../protocol/frame.js';
-import { PEER_FRAME_BYTES_MAX } from '../protocol/limits.js';
+import { FrameWriter, type MessageReader } from '../protocol/frame.js';
+import { IdMap } from '../protocol/id-map.js';
 import { EX, type Mode, type ModeName } from '../protocol/modes.js';
 import { LOCK_LVB, LOCK_NODE_OWNED, LOCK_TRY } from '../protocol/peer-messages.js';
 import { monotonicMs } from './clock.js';
-import { type HandleHost, LockHandle, notHeld } from './handle.js';
+import { type GrantedFields, type HandleHost, LockHandle, notHeld } from './handle.js';
 import { defaultAbortBefore, LeaseWatch } from './lease-watch.js';
-import { type ConvertOptions, checkLvb, checkMode, type LockOptions } from './options.js';
-import { type Answer, type Pending, PendingTable, signalReason } from './pending.js';
+import { type ConvertOptions, checkLvb, checkMode, checkTimeout, type LockOptions } from './options.js';
+import { type Answer, PendingTable, signalReason } from './pending.js';
+import { done, LockRequest, type LockRequestHost, OtherRequest, ReleaseRequest, strange } from './requests.js';
 
 export type Welcome = Extract<DaemonMessage, { k: 'DaemonWelcome' }>;
 
@@ -30,11 +32,11 @@ const TRY_MS = 3000;
 /** Administration and releases wait so long for their answer. */
 const ANSWER_MS = 10_000;
 
-export class Connection implements HandleHost {
+export class Connection implements HandleHost, LockRequestHost {
   readonly welcome: Welcome;
   /** Session locks that are held; node-owned ones are beside them, because no lease ends those. */
-  readonly handles = new Map<number, LockHandle>();
-  #nodeOwned = new Map<number, LockHandle>();
+  readonly handles = new IdMap<LockHandle>();
+  #nodeOwned = new IdMap<LockHandle>();
   #socket: Socket;
   #reader: MessageReader<DaemonMessage>;
   #writer = new FrameWriter();
@@ -52,7 +54,7 @@ export class Connection implements HandleHost {
     this.#reader = reader;
     this.welcome = welcome;
     this.#watch = new LeaseWatch(this, welcome.heartbeatMs);
-    this.#pending = new PendingTable((rid, target) => this.#push({ k: 'ClientCancel', rid, target }));
+    this.#pending = new PendingTable((target) => this.#push({ k: 'ClientCancel', rid: this.#ignored(), target }));
     socket.on('data', this.#onData);
     socket.on('end', () => this.#down(new TsdlmError('TSDLM_DAEMON_UNREACHABLE', 'the daemon closed the connection')));
     socket.on('error', (cause) =>
@@ -78,81 +80,68 @@ export class Connection implements HandleHost {
   }
 
   lock(name: string, mode: Mode, options: LockOptions): Promise<LockHandle> {
+    const refusal = this.#refusal(options.signal);
+    if (refusal !== null) return Promise.reject(refusal);
     const rid = this.#nextRid++;
     const domain = options.domain ?? 'default';
     const nodeOwned = options.nodeOwned === true;
-    const abortBefore = this.#abortBefore(options.abortBefore);
-    return this.#request<LockHandle>(
-      rid,
-      options,
-      this.#limitOf(options),
-      (answer, wasCancelled) => {
-        if (answer.k !== 'DaemonGranted') throw strange(answer);
-        const handle = new LockHandle(this, { domain, name, rid, nodeOwned, abortBefore }, answer);
-        if (!nodeOwned) this.#watch.moved(answer.deadline);
-        if (wasCancelled || (!nodeOwned && monotonicMs() >= answer.deadline)) {
-          this.#send('ClientUnlock', rid);
-          if (wasCancelled) throw signalReason(options.signal);
-          throw new TsdlmError('TSDLM_LOST', `the grant of '${name}' came after its deadline and was given back (rule 11)`);
-        }
-        (nodeOwned ? this.#nodeOwned : this.handles).set(rid, handle);
-        if (!nodeOwned) this.#watch.added(handle);
-        return handle;
-      },
-      () => {
-        let flags = 0;
-        if (options.try === true) flags |= LOCK_TRY;
-        if (nodeOwned) flags |= LOCK_NODE_OWNED;
-        if (options.lvb === true) flags |= LOCK_LVB;
-        this.#push({
-          k: 'ClientLock',
-          rid,
-          domain,
-          name,
-          mode,
-          flags,
-          timeoutMs: wireTimeout(options.timeout),
-          why: options.why ?? '',
-        });
-      },
-    );
+    let flags = 0;
+    if (options.try === true) flags |= LOCK_TRY;
+    if (nodeOwned) flags |= LOCK_NODE_OWNED;
+    if (options.lvb === true) flags |= LOCK_LVB;
+    const timeoutMs = wireTimeout(options.timeout);
+    this.#push({ k: 'ClientLock', rid, domain, name, mode, flags, timeoutMs, why: options.why ?? '' });
+    return new Promise<LockHandle>((resolve, reject) => {
+      const request = new LockRequest(this, resolve, reject, rid, domain, name, options);
+      this.#pending.add(rid, request, options.signal, limitOf(options));
+    });
+  }
+
+  /** LockRequest: the handle, or the reason why the grant was given back. */
+  granted(request: LockRequest, granted: GrantedFields & { deadline: number }): LockHandle {
+    const { rid, nodeOwned } = request;
+    if (!nodeOwned) this.#watch.moved(granted.deadline);
+    if (request.wasCancelled || (!nodeOwned && monotonicMs() >= granted.deadline)) {
+      this.#giveBack(rid);
+      if (request.wasCancelled) throw signalReason(request.options.signal);
+      throw new TsdlmError('TSDLM_LOST', `the grant of '${request.name}' came after its deadline and was given back (rule 11)`);
+    }
+    const handle = new LockHandle(this, request, granted);
+    (nodeOwned ? this.#nodeOwned : this.handles).set(rid, handle);
+    if (!nodeOwned) this.#watch.added(handle);
+    return handle;
   }
 
   convert(handle: LockHandle, to: Mode | ModeName, options: ConvertOptions): Promise<void> {
     if (!handle.held) return Promise.reject(notHeld(handle));
-    if (!this.#isUp) return Promise.reject(this.#unreachable());
+    const refusal = this.#refusal(options.signal);
+    if (refusal !== null) return Promise.reject(refusal);
     let mode: Mode;
     let lvb: Uint8Array | null;
     try {
       mode = checkMode(to);
       lvb = options.lvb === undefined ? null : checkLvb(options.lvb);
+      checkTimeout(options.timeout);
     } catch (error) {
       return Promise.reject(error);
     }
     const before = handle._mode;
     const rid = this.#nextRid++;
-    return this.#request<void>(
-      rid,
-      options,
-      this.#limitOf(options),
-      (answer, wasCancelled): void | Promise<void> => {
-        if (answer.k !== 'DaemonGranted') throw strange(answer);
-        handle._converted(answer);
-        if (!handle.nodeOwned) this.#watch.moved(answer.deadline);
-        if (!handle.held) throw notHeld(handle);
-        if (!wasCancelled) return;
-        // The grant won the race: back to what the caller had, and only then say so.
-        const reason = signalReason(options.signal);
-        if (before >= mode) throw reason;
-        return this.convert(handle, before, {}).then(() => {
-          throw reason;
-        });
-      },
-      () => {
-        const flags = options.try === true ? LOCK_TRY : 0;
-        this.#push({ k: 'ClientConvert', rid, lock: handle.rid, mode, flags, timeoutMs: wireTimeout(options.timeout), lvb });
-      },
-    );
+    const flags = options.try === true ? LOCK_TRY : 0;
+    this.#push({ k: 'ClientConvert', rid, lock: handle.rid, mode, flags, timeoutMs: wireTimeout(options.timeout), lvb });
+    return this.#answerTo<void>(rid, options.signal, limitOf(options), (answer, wasCancelled): void | Promise<void> => {
+      if (answer.k !== 'DaemonGranted') throw strange(answer);
+      handle._converted(answer);
+      if (!handle.nodeOwned) this.#watch.moved(answer.deadline);
+      if (!handle.held) throw notHeld(handle);
+      if (!wasCancelled) return;
+      // The grant won the race: back to what the caller had, and only then say so.
+      const reason = signalReason(options.signal);
+      if (before >= mode) throw reason;
+      return this.convert(handle, before, {}).then(() => {
+        throw reason;
+      });
+    });
   }
 
   release(handle: LockHandle, lvb: Uint8Array | null): Promise<void> {
@@ -165,24 +154,23 @@ export class Connection implements HandleHost {
     }
     handle._released();
     this.#forget(handle);
+    const rid = this.#nextRid++;
+    this.#push({ k: 'ClientUnlock', rid, lock: handle.rid, lvb });
     if (!this.#isUp) {
       // A daemon that stops still takes releases; any other frees the lock when it sees the end of this connection.
-      this.#push({ k: 'ClientUnlock', rid: this.#nextRid++, lock: handle.rid, lvb });
       this.#closeIfUnused();
       return handle.nodeOwned ? Promise.reject(this.#unreachable()) : Promise.resolve();
     }
-    const rid = this.#nextRid++;
-    return this.#request<void>(rid, undefined, ANSWER_MS, done, () => {
-      this.#push({ k: 'ClientUnlock', rid, lock: handle.rid, lvb });
-    }).catch((error: unknown) => {
-      // However it ended, the lock is not ours any more; only a node-owned one needs the daemon's word.
-      if (handle.nodeOwned || lvb !== null || !(error instanceof TsdlmError) || !isConnectionEnd(error)) throw error;
+    return new Promise<void>((resolve, reject) => {
+      const request = new ReleaseRequest(resolve, reject, handle.nodeOwned || lvb !== null);
+      this.#pending.add(rid, request, undefined, ANSWER_MS);
     });
   }
 
   writeLvb(handle: LockHandle, value: Uint8Array): Promise<void> {
     if (!handle.held) return Promise.reject(notHeld(handle));
-    if (!this.#isUp) return Promise.reject(this.#unreachable());
+    const refusal = this.#refusal(undefined);
+    if (refusal !== null) return Promise.reject(refusal);
     let copy: Uint8Array;
     try {
       copy = Uint8Array.from(checkLvb(value));
@@ -194,40 +182,34 @@ export class Connection implements HandleHost {
       return Promise.reject(new TsdlmError('TSDLM_BAD_ARGUMENT', text));
     }
     const rid = this.#nextRid++;
-    return this.#request<void>(
-      rid,
-      undefined,
-      ANSWER_MS,
-      (answer) => {
-        done(answer);
-        handle._stored(copy);
-      },
-      () => {
-        this.#push({ k: 'ClientLvbWrite', rid, lock: handle.rid, lvb: copy });
-      },
-    );
+    this.#push({ k: 'ClientLvbWrite', rid, lock: handle.rid, lvb: copy });
+    return this.#answerTo<void>(rid, undefined, ANSWER_MS, (answer) => {
+      done(answer);
+      handle._stored(copy);
+    });
   }
 
   /** Registers the process group of a command that runs under this session's locks; 0 = it has ended (rule 7). */
   group(pgid: number, graceMs: number): Promise<void> {
+    const refusal = this.#refusal(undefined);
+    if (refusal !== null) return Promise.reject(refusal);
     const rid = this.#nextRid++;
-    return this.#request<void>(rid, undefined, ANSWER_MS, done, () => this.#push({ k: 'ClientGroup', rid, pgid, graceMs }));
+    this.#push({ k: 'ClientGroup', rid, pgid, graceMs });
+    return this.#answerTo<void>(rid, undefined, ANSWER_MS, done);
   }
 
   /** One administration verb (src/protocol/admin.ts). `waitMs`: how long the verb itself may take; Infinity = for ever. */
   admin(verb: string, args: unknown, waitMs: number): Promise<unknown> {
+    const refusal = this.#refusal(undefined);
+    if (refusal !== null) return Promise.reject(refusal);
     const rid = this.#nextRid++;
-    return this.#request<unknown>(
-      rid,
-      undefined,
-      waitMs === Number.POSITIVE_INFINITY ? 0 : waitMs + ANSWER_MS,
-      (answer) => {
-        if (answer.k !== 'DaemonAdminReply') throw strange(answer);
-        if (!answer.ok) throw new TsdlmError(errorCodeOf(answer.code) ?? 'TSDLM_PROTOCOL', answer.text);
-        return answer.data;
-      },
-      () => this.#push({ k: 'ClientAdmin', rid, verb, args }),
-    );
+    this.#push({ k: 'ClientAdmin', rid, verb, args });
+    const limitMs = waitMs === Number.POSITIVE_INFINITY ? 0 : waitMs + ANSWER_MS;
+    return this.#answerTo<unknown>(rid, undefined, limitMs, (answer) => {
+      if (answer.k !== 'DaemonAdminReply') throw strange(answer);
+      if (!answer.ok) throw new TsdlmError(errorCodeOf(answer.code) ?? 'TSDLM_PROTOCOL', answer.text);
+      return answer.data;
+    });
   }
 
   /** Ends the connection now. Handles must have been released or told before. */
@@ -241,33 +223,31 @@ export class Connection implements HandleHost {
   expired(handle: LockHandle, error: TsdlmError): void {
     this.#lose(handle, error);
     // The daemon may still keep the lock for us (it was only slow to renew): nobody here uses it any more.
-    if (this.#isUp) this.#send('ClientUnlock', handle.rid);
+    this.#giveBack(handle.rid);
     this.#closeIfUnused();
   }
 
-  #abortBefore(wanted: number | undefined): number {
+  /** LockRequest: when the signal of a handle fires, before the deadline. */
+  abortBefore(wanted: number | undefined): number {
     const { leaseMs, heartbeatMs } = this.welcome;
     return Math.max(0, Math.min(wanted ?? defaultAbortBefore(leaseMs), leaseMs - 2 * heartbeatMs));
   }
 
-  #limitOf(options: Pick<ConvertOptions, 'try' | 'timeout'>): number {
-    if (options.try === true) return TRY_MS + ANSWER_SLACK_MS;
-    return options.timeout === undefined ? 0 : options.timeout + ANSWER_SLACK_MS;
+  /** Why no request can be made now, or null. */
+  #refusal(signal: AbortSignal | undefined): TsdlmError | null {
+    if (!this.#isUp) return this.#unreachable();
+    return signal?.aborted === true ? signalReason(signal) : null;
   }
 
-  #request<T>(
+  /** The promise of the answer to a request that was just pushed. `limitMs` 0 = however long it takes. */
+  #answerTo<T>(
     rid: number,
-    options: { signal?: AbortSignal } | undefined,
+    signal: AbortSignal | undefined,
     limitMs: number,
-    settle: (answer: Answer, wasCancelled: boolean) => T | Promise<T>,
-    send: () => void,
+    settle: (answer: Answer, wasCancelled: boolean) => T | PromiseLike<T>,
   ): Promise<T> {
-    if (!this.#isUp) return Promise.reject(this.#unreachable());
-    const signal = options?.signal;
-    if (signal?.aborted === true) return Promise.reject(signalReason(signal));
     return new Promise<T>((resolve, reject) => {
-      this.#pending.add(rid, { resolve, reject, settle } as Pending, signal, limitMs, () => this.#nextRid++);
-      send();
+      this.#pending.add(rid, new OtherRequest(resolve, reject, settle), signal, limitMs);
     });
   }
 
@@ -282,8 +262,9 @@ export class Connection implements HandleHost {
     return rid;
   }
 
-  #send(k: 'ClientUnlock', lock: number): void {
-    if (this.#isUp) this.#push({ k, rid: this.#ignored(), lock, lvb: null });
+  /** Releases a lock that nobody here wants. */
+  #giveBack(lock: number): void {
+    if (this.#isUp) this.#push({ k: 'ClientUnlock', rid: this.#ignored(), lock, lvb: null });
   }
 
   #push(message: ClientMessage): void {
@@ -343,9 +324,8 @@ export class Connection implements HandleHost {
   };
 
   #forget(handle: LockHandle): void {
-    this.handles.delete(handle.rid);
-    this.#nodeOwned.delete(handle.rid);
-    if (this.handles.size === 0) this.#watch.stop();
+    if (handle.nodeOwned) this.#nodeOwned.delete(handle.rid);
+    else this.handles.delete(handle.rid);
   }
 
   #lose(handle: LockHandle, error: TsdlmError): void {
@@ -370,84 +350,14 @@ export class Connection implements HandleHost {
   }
 }
 
-function done(answer: Answer): void {
-  if (answer.k !== 'DaemonDone') throw strange(answer);
-}
-
-function strange(answer: Answer): TsdlmError {
-  return new TsdlmError('TSDLM_PROTOCOL', `the daemon answered a request with ${answer.k}`);
-}
-
-function isConnectionEnd(error: TsdlmError): boolean {
-  return error.code === 'TSDLM_OUTCOME_UNKNOWN' || error.code === 'TSDLM_NOT_HELD';
+/** When a request is given up although the daemon, which keeps the real limit, has not answered; 0 = never. */
+function limitOf(options: Pick<ConvertOptions, 'try' | 'timeout'>): number {
+  if (options.try === true) return TRY_MS + ANSWER_SLACK_MS;
+  return options.timeout === undefined ? 0 : options.timeout + ANSWER_SLACK_MS;
 }
 
 /** 0 on the wire means for ever, so a time-out of 0 becomes the shortest there is. */
 function wireTimeout(timeout: number | undefined): number {
   if (timeout === undefined) return 0;
   return Math.max(timeout, 0.001);
-}
-
-export interface OpenOptions {
-  path: string;
-  label: string;
-  timeoutMs: number;
-}
-
-/** Connects, greets, and resolves when the daemon has welcomed us. Rejects with TSDLM_DAEMON_UNREACHABLE or what it says. */
-export function openConnection(o: OpenOptions): Promise<Connection> {
-  return new Promise((resolve, reject) => {
-    const socket = createConnection({ path: o.path, allowHalfOpen: true });
-    const reader = new MessageReader<DaemonMessage>({ frameBytesMax: PEER_FRAME_BYTES_MAX, from: 'daemon' });
-    const fail = (error: TsdlmError): void => {
-      clearTimeout(timer);
-      socket.removeAllListeners();
-      socket.on('error', () => {});
-      socket.destroy();
-      reject(error);
-    };
-    const unreachable = (why: string, cause?: unknown): void =>
-      fail(new TsdlmError('TSDLM_DAEMON_UNREACHABLE', `no daemon answers on ${o.path}: ${why}`, { cause }));
-    const timer = setTimeout(() => unreachable(`nothing came within ${o.timeoutMs} ms`), o.timeoutMs);
-    socket.on('error', (error: NodeJS.ErrnoException) => unreachable(explain(error), error));
-    socket.on('end', () => unreachable('it closed the connection'));
-    socket.on('close', () => unreachable('it closed the connection'));
-    socket.on('connect', () => {
-      const writer = new FrameWriter();
-      writer.push({
-        k: 'ClientHello',
-        versionMin: CLIENT_VERSION_MIN,
-        versionMax: CLIENT_VERSION_MAX,
-        pid: process.pid,
-        label: o.label,
-      });
-      socket.write(writer.take());
-    });
-    let connection: Connection | null = null;
-    // Messages may follow the welcome in the same chunk: they belong to the connection already.
-    const onMessage = (message: DaemonMessage): void => {
-      if (connection !== null) return connection._message(message);
-      if (message.k === 'DaemonBye') {
-        fail(new TsdlmError(errorCodeOf(message.code) ?? 'TSDLM_DAEMON_UNREACHABLE', message.text));
-      } else if (message.k !== 'DaemonWelcome') {
-        fail(new TsdlmError('TSDLM_PROTOCOL', `${o.path} is no tsdlm daemon's socket: it began with ${message.k}`));
-      } else {
-        clearTimeout(timer);
-        socket.removeAllListeners();
-        connection = new Connection(socket, reader, message);
-        resolve(connection);
-      }
-    };
-    socket.on('data', (chunk) => {
-      const error = reader.push(chunk, onMessage);
-      if (error !== null) fail(error);
-    });
-  });
-}
-
-function explain(error: NodeJS.ErrnoException): string {
-  if (error.code === 'ENOENT') return 'there is no such socket; is tsdlmd running?';
-  if (error.code === 'ECONNREFUSED') return 'nobody listens there; is tsdlmd running?';
-  if (error.code === 'EACCES') return "permission denied; this user must be in the socket's group";
-  return error.message;
 }

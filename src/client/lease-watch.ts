@@ -27,7 +27,8 @@ export function defaultAbortBefore(leaseMs: number): number {
 }
 
 export interface LeaseWatchHost {
-  readonly handles: ReadonlyMap<number, LockHandle>;
+  /** `values()` is a copy. */
+  readonly handles: { readonly size: number; values(): LockHandle[] };
   /** The deadline passed: the handle is lost; forget it and tell the daemon. */
   expired(handle: LockHandle, error: TsdlmError): void;
 }
@@ -85,7 +86,7 @@ export class LeaseWatch {
 
   #suspend(): void {
     this.#isSuspended = true;
-    for (const handle of [...this.#host.handles.values()]) handle._suspend();
+    for (const handle of this.#host.handles.values()) handle._suspend();
   }
 
   #arm(): void {
@@ -121,11 +122,11 @@ export class LeaseWatch {
     this.#isLooking = false;
     const now = monotonicMs();
     if (now >= this.deadline) {
-      for (const handle of [...this.#host.handles.values()]) this.#host.expired(handle, overdue(handle, now - this.deadline));
+      for (const handle of this.#host.handles.values()) this.#host.expired(handle, overdue(handle, now - this.deadline));
     } else {
       if (!this.#isSuspended && now >= Math.min(this.#movedAt + this.#silenceMs, this.deadline - this.#earliestAbort))
         this.#suspend();
-      for (const handle of [...this.#host.handles.values()]) {
+      for (const handle of this.#host.handles.values()) {
         if (!handle.aborted && now >= this.deadline - handle.abortBefore) handle._abort(running(handle, this.deadline - now));
       }
     }

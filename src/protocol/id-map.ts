@@ -145,6 +145,13 @@ export class IdMap<V> {
     this.#reset(CAPACITY_MIN);
   }
 
+  /** Keys and values, otherwise like `values`. */
+  entries(): [number, V][] {
+    const all: [number, V][] = [];
+    for (let i = this.#first; i !== NONE; i = this.#next[i] as number) all.push([this.#keys[i] as number, this.#values[i] as V]);
+    return all;
+  }
+
   /** What is in the table now, in the order of insertion; a copy, so the table may be changed meanwhile. */
   values(): V[] {
     const all: V[] = [];
