@@ -55,6 +55,11 @@ export class Gate {
     this.victim = null;
   }
 
+  /** We did not run for a while: how long links have been missing is counted anew. */
+  forgive(): void {
+    this.cut.clear();
+  }
+
   /** Only while leading and knowing all that was committed. */
   tick(now: Millis, view: View): void {
     let anyFencing = false;
@@ -94,6 +99,8 @@ export class Gate {
       if (node.state === 'suspect') this.host.propose({ c: 'alive', ...about(node) });
       return;
     }
+    // Nobody could end the only voter's own machine, and it is no other: its next incarnation takes the place after the lease.
+    if (node.id === this.self && !this.hasOtherVoters) return;
     const { node: id, startCount } = about(node);
     // Its next incarnation is at the door: it takes the place once the old lease is over. Not for ever, though.
     if (this.presence.isBeingReplaced(now, node) && now < this.host.overAt(id, startCount) + this.limits.deadMs) return;

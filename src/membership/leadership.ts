@@ -44,6 +44,7 @@ export class Leadership {
   private readonly leases: LeaderLeases;
   private readonly gate: Gate;
   private ahead: View;
+  /** Time of the last tick as a leader. */
   private now: Millis = 0;
   private ops = 0;
 
@@ -81,6 +82,10 @@ export class Leadership {
 
   tick(now: Millis): void {
     if (!this.c.raft.isReady) return;
+    if (now - this.now > this.c.limits.suspectMs / 2) {
+      this.c.presence.forgive(now);
+      this.gate.forgive();
+    }
     this.now = now;
     this.renewOwn(now);
     this.gate.tick(now, this.c.view());
@@ -152,6 +157,7 @@ export class Leadership {
       overAt: this.overAt(from, old),
     });
     if (verdict.what === 'admit') {
+      this.doubtFence(from, inc);
       this.append(now, { c: 'join', node: from, inc });
     } else if (verdict.what === 'refuse') {
       const code = ERROR_CODES[verdict.code];
@@ -160,6 +166,13 @@ export class Leadership {
       if (from === this.c.self) this.c.refused(code, text);
       else this.c.output.send(from, { k: 'Refuse', code, text });
     }
+  }
+
+  /** Whoever was ended by a method that ends the machine and is back on the same boot was not (rule 12). */
+  private doubtFence(id: NodeId, inc: Incarnation): void {
+    const node = findNode(this.ahead, id);
+    if (node?.state !== 'evicted' || node.fencedBy === 'self' || node.incarnation?.bootId !== inc.bootId) return;
+    this.c.output.note('warn', 'same-boot-after-fence', { node: id, method: node.fencedBy, bootId: inc.bootId });
   }
 
   /** A lease only for who is a member now and stays one by all that is in the log. */

@@ -55,6 +55,16 @@ export class Presence {
     this.asks.clear();
   }
 
+  /** We ourselves did not run for a while (trap 9): what was not heard then is nobody's silence. */
+  forgive(now: Millis): void {
+    this.since = now;
+  }
+
+  /** This node got no processor for a while: silence counts from now. */
+  stoodStill(now: Millis): void {
+    this.since = now;
+  }
+
   /** An acknowledgement arrived. One of an older incarnation than heard before is late and says nothing. */
   heard(now: Millis, from: NodeId, startCount: StartCount, down: readonly NodeId[]): void {
     if (startCount === 0 || startCount < (this.last.get(from)?.startCount ?? 0)) return;

@@ -59,6 +59,29 @@ t.test('a short silence is forgiven', async (t) => {
   t.equal(c.host(id).overs.length, 0);
 });
 
+t.test('trap 9: a leader that was paused itself does not take that for the silence of the others', async (t) => {
+  const c = ready(3, { voters: 1, learners: 2 });
+  const pause = leaseMs - 2 * heartbeatMs;
+  t.ok(pause > deadMs);
+  c.pause(1, pause);
+  // What the others sent meanwhile is lost: the leader wakes to silence.
+  c.loss = 1;
+  c.run(pause - 5);
+  c.loss = 0;
+  c.run(5000);
+  t.equal(c.checks.commands('fencing').length, 0);
+});
+
+t.test('rule 12: a fence that did not end the machine is reported', async (t) => {
+  const c = ready(3, { fence: [['dev']] });
+  const id = follower(c);
+  c.isolate(id);
+  c.until(() => c.state(id) === 'evicted', 20_000);
+  c.heal();
+  t.ok(c.until(() => c.settled(), 20_000));
+  t.ok(c.host(c.leaderId()).notes.some((n) => n.event === 'same-boot-after-fence' && n.data.node === id));
+});
+
 t.test('rule 15: a device that says "off" at once is believed only after lease + margin', async (t) => {
   const c = ready(4, { fence: [['psu1', 'psu2']] });
   const id = follower(c);

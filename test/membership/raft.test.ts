@@ -95,6 +95,15 @@ t.test('S5: an append is acknowledged only after it is on disk', async (t) => {
   t.match(take('RaftAppendReply'), [{ success: true, match: 1 }]);
 });
 
+t.test('S5: a view counts only once its entry is on our own disk', async (t) => {
+  const { m, batches } = single(booted(3));
+  const entries = [{ index: 1, term: 1, cmd: { c: 'cluster', id: 'x' } }];
+  m.receive(1010, 2, { k: 'RaftAppend', term: 1, prevIndex: 0, prevTerm: 0, commit: 1, entries });
+  t.equal(m.view.clusterId, '');
+  m.persisted(1012, batches.at(-1)?.ticket ?? 0);
+  t.equal(m.view.clusterId, 'x');
+});
+
 t.test('a candidate asks for votes only after its own vote is on disk', async (t) => {
   const { m, take, batches } = single(booted(3));
   m.tick(2100);
