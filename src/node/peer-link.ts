@@ -126,7 +126,10 @@ export class PeerLink {
       conn.close(new TsdlmError('TSDLM_OVERLOADED', `node ${this.id} does not take its messages: the pair starts over`), 'tell');
       return;
     }
-    if (this.#ackMessages >= ACK_MESSAGES || this.#ackBytes >= ACK_BYTES) this.#ack();
+    // An acknowledgement that rides along costs the peer no turn of its own.
+    if (this.#ackMessages > 0 && (this.#out.bytes > 0 || this.#ackMessages >= ACK_MESSAGES || this.#ackBytes >= ACK_BYTES)) {
+      this.#ack();
+    }
     conn.write(this.#out.take());
     if (!this.#paused && conn.writableBytes > PAUSE_BYTES) {
       this.#paused = true;

@@ -195,7 +195,13 @@ export class SessionServer implements SessionHost {
     if (this.#dirty.length === 1) setImmediate(this.#flush);
   }
 
+  /** A chunk of a client was handled: what came of it leaves at once, without another turn of the event loop. */
+  turn(): void {
+    if (this.#dirty.length > 0) this.#flush();
+  }
+
   #flush = (): void => {
+    if (this.#dirty.length === 0) return;
     const sessions = this.#dirty;
     this.#dirty = [];
     for (const session of sessions) session.flush();

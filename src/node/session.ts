@@ -37,6 +37,8 @@ export interface SessionHost {
   message(session: Session, message: ClientMessage): void;
   /** There are bytes to write: call `flush` in this turn. */
   dirty(session: Session): void;
+  /** All messages of one chunk have been handled. */
+  turn(): void;
   /** The client's side is closed, or the connection is broken: nobody acts under its locks any more. */
   ended(session: Session): void;
   /** The client broke the rules: see dismiss. */
@@ -184,6 +186,7 @@ export class Session {
     if (this.state === 'gone' || (this.state === 'dismissed' && !this.isStopping)) return;
     const error = this.#reader.push(chunk, this.#onMessage);
     if (error !== null) this.#host.fault(this, error.code, error.message);
+    this.#host.turn();
   };
 
   #onMessage = (message: ClientMessage): void => {

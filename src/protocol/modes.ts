@@ -17,6 +17,8 @@ export function modeName(mode: Mode): ModeName {
 
 /** The mode of a name in any case, or undefined. */
 export function modeFromName(name: string): Mode | undefined {
+  if (name === 'EX') return EX;
+  if (name === 'PR') return PR;
   const index = NAMES.indexOf(name.toUpperCase() as ModeName);
   return index < 0 ? undefined : (index as Mode);
 }
