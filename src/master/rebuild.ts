@@ -3,8 +3,7 @@
  * recover.c), and the value block with them.
  */
 import { InvariantError } from '../protocol/errors.js';
-import type { NodeId } from '../protocol/ids.js';
-import { compareClock } from '../protocol/ids.js';
+import { compareClock, type Millis, type NodeId } from '../protocol/ids.js';
 import { EX, type Mode, PR } from '../protocol/modes.js';
 import { LOCK_RECLAIM, LOCK_TRY, type RegisteredLock } from '../protocol/peer-messages.js';
 import type { Domain, Rebuild } from './domain.js';
@@ -26,7 +25,7 @@ export const REG_NOTHING_HELD = 0x80;
  * written since; with no PR or EX copy left the block becomes invalid, never silently old (S3, rule 18). A
  * down-conversion under way is told at the lower mode, which is in force whether or not the dead master knew.
  */
-export function registration(lock: Lock): RegisteredLock | null {
+export function registration(lock: Lock, now: Millis): RegisteredLock | null {
   if (lock.st < ST_LOCKING || lock.st >= ST_UNLOCKING) return null;
   const isTry = (lock.flags & LOCK_TRY) !== 0;
   // A claim of before a restart that its master has not confirmed is a lock that is held, not one that is asked for.
@@ -49,6 +48,7 @@ export function registration(lock: Lock): RegisteredLock | null {
     lvb: lock.lvb,
     who: lock.who,
     why: lock.why,
+    ageMs: Math.max(0, now - lock.since),
   };
 }
 
@@ -68,7 +68,7 @@ export function rebuildOf(domain: Domain, name: string): Rebuild {
 }
 
 /** A lock of another node, from its registration. */
-export function lockFromRegistration(res: LockRes, node: NodeId, r: RegisteredLock): Lock {
+export function lockFromRegistration(res: LockRes, node: NodeId, r: RegisteredLock, now: Millis): Lock {
   const isNothingHeld = (r.flags & REG_NOTHING_HELD) !== 0;
   const want = r.want === WANT_NONE ? -1 : ((r.want <= 2 ? r.want : 0) as Mode);
   const lock = new Lock(r.id, node, res, 0, r.flags & 0x7f, r.who, r.why);
@@ -80,6 +80,7 @@ export function lockFromRegistration(res: LockRes, node: NodeId, r: RegisteredLo
   lock.sc = r.sc;
   lock.lvbState = r.lvbState;
   lock.lvb = r.lvb;
+  lock.since = now - r.ageMs;
   return lock;
 }
 

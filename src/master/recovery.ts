@@ -183,7 +183,7 @@ function register(s: EngineState, domain: Domain): void {
     for (const lock of s.own.values()) {
       const res = lock.res;
       if (res.domain !== domain || !domain.unconfirmed.has(res) || res.owner === s.self) continue;
-      const entry = registration(lock);
+      const entry = registration(lock, s.now);
       if (!entry) continue;
       let batch = byTarget.get(res.owner);
       if (!batch) {
@@ -366,7 +366,7 @@ export function onRegister(s: EngineState, domain: Domain, from: NodeId, locks: 
       continue;
     }
     const rebuild = rebuildOf(domain, entry.name);
-    rebuild.locks.set(`${from}/${entry.id}`, lockFromRegistration(res, from, entry));
+    rebuild.locks.set(`${from}/${entry.id}`, lockFromRegistration(res, from, entry, s.now));
     adopt(s, domain, res);
   }
 }
@@ -409,6 +409,7 @@ export function onReclaim(
   lock.te = m.se;
   lock.tc = m.sc;
   lock.lvbState = LVB_INVALID;
+  lock.since = s.now;
   rebuildOf(domain, m.name).locks.set(`${from}/${m.id}`, lock);
   adopt(s, domain, res);
 }
@@ -426,7 +427,7 @@ export function placeClaim(s: EngineState, res: LockRes): void {
   for (const lock of [...domain.claims]) {
     if (lock.res !== res) continue;
     hold.confirmClaim(s, lock);
-    const entry = registration(lock);
+    const entry = registration(lock, s.now);
     if (entry) locks.push(entry);
   }
   if (target !== s.self) s.send(domain, target, { k: 'Register', locks });

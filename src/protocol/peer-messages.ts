@@ -137,7 +137,7 @@ export const NotMaster = message('NotMaster', 0x4b, { ...head, name, id: u53 });
 export const Deref = message('Deref', 0x4c, { ...head, name });
 export const DerefDone = message('DerefDone', 0x4d, { ...head, name });
 
-/** One lock as its holder knows it, sent to the resource's new master. want = 255: no request pending. */
+/** One lock as its holder knows it, sent to the resource's new master. want = 255: no request pending. ageMs: since the grant, or the request. */
 export const registeredLock = record('lock', {
   name: text(NAME_BYTES_MAX),
   id: u53,
@@ -152,6 +152,7 @@ export const registeredLock = record('lock', {
   lvb: nullable(lvb),
   who: text(120),
   why: text(WHY_BYTES_MAX),
+  ageMs: num,
 });
 export const Register = message('Register', 0x4e, { ...head, locks: list(registeredLock, REGISTER_BATCH_MAX) });
 /** A resource handed over by a master that leaves: value block and queue order, as [node, lock id] pairs. */

@@ -75,7 +75,22 @@ t.test('a value block is a copy, not a view of the network buffer', async (t) =>
     k: 'Register',
     ...head,
     locks: [
-      { name: 'n', id: 1, mode: 2, want: 255, flags: 0, te: 1, tc: 1, se: 1, sc: 1, lvbState: 1, lvb: m.lvb, who: '', why: '' },
+      {
+        name: 'n',
+        id: 1,
+        mode: 2,
+        want: 255,
+        flags: 0,
+        te: 1,
+        tc: 1,
+        se: 1,
+        sc: 1,
+        lvbState: 1,
+        lvb: m.lvb,
+        who: '',
+        why: '',
+        ageMs: 1.5,
+      },
     ],
   };
   const packed = encodeBody(reg);
