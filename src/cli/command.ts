@@ -10,6 +10,7 @@
  * the command itself does.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { constants } from 'node:os';
 import type { Connection } from '../client/connection.js';
 import { type LockHandle, monotonicMs, TsdlmError } from '../client/index.js';
@@ -39,8 +40,10 @@ export interface CommandOptions {
 /** Runs the command; resolves with the exit code of `tsdlm`: the command's own, 128+signal, 126/127, or 76 when lost. */
 export async function runCommand(handle: LockHandle, o: CommandOptions): Promise<number> {
   const [file = '', ...args] = o.command;
+  const proof = randomBytes(16).toString('hex');
   const env = {
     ...process.env,
+    TSDLM_SESSION: proof,
     TSDLM_TOKEN: handle.token.toString(),
     TSDLM_NAME: handle.name,
     TSDLM_DOMAIN: handle.domain,
@@ -60,7 +63,7 @@ export async function runCommand(handle: LockHandle, o: CommandOptions): Promise
       child.once('error', reject);
     });
     forwarding.to(child.pid ?? 0);
-    return await new RunningCommand(child, handle, o).result();
+    return await new RunningCommand(child, handle, o, proof).result();
   } catch (error) {
     const { code, message, syscall } = error as NodeJS.ErrnoException;
     if (syscall?.startsWith('spawn') !== true) throw error;
@@ -78,12 +81,14 @@ class RunningCommand {
   #o: CommandOptions;
   #isEnding = false;
   #killTimer: NodeJS.Timeout | null = null;
+  #proof: string;
 
-  constructor(child: ChildProcess, handle: LockHandle, options: CommandOptions) {
+  constructor(child: ChildProcess, handle: LockHandle, options: CommandOptions, proof: string) {
     this.#child = child;
     this.#pgid = child.pid ?? 0;
     this.#handle = handle;
     this.#o = options;
+    this.#proof = proof;
   }
 
   async result(): Promise<number> {
@@ -97,7 +102,7 @@ class RunningCommand {
     this.#handle.signal.addEventListener('abort', onAbort, { once: true });
     this.#handle.on('lost', this.#onLost);
     if (this.#handle.signal.aborted) onAbort();
-    this.#o.connection.group(this.#pgid, this.#o.graceMs).catch((error: unknown) => {
+    this.#o.connection.group(this.#pgid, this.#o.graceMs, this.#proof).catch((error: unknown) => {
       if (this.#isEnding || !this.#o.connection.isUp || this.#child.exitCode !== null || this.#child.signalCode !== null) return;
       this.#o.note('unguarded', `the daemon cannot end the command should this process be killed: ${(error as Error).message}`);
     });
@@ -115,7 +120,7 @@ class RunningCommand {
       if (this.#killTimer !== null) clearTimeout(this.#killTimer);
       this.#handle.signal.removeEventListener('abort', onAbort);
       this.#handle.off('lost', this.#onLost);
-      if (this.#o.connection.isUp) this.#o.connection.group(0, 0).catch(() => {});
+      if (this.#o.connection.isUp) this.#o.connection.group(0, 0, '').catch(() => {});
     }
   }
 

@@ -189,12 +189,15 @@ export class Connection implements HandleHost, LockRequestHost {
     });
   }
 
-  /** Registers the process group of a command that runs under this session's locks; 0 = it has ended (rule 7). */
-  group(pgid: number, graceMs: number): Promise<void> {
+  /**
+   * Registers the process group of a command that runs under this session's locks; 0 = it has ended (rule 7). `proof`: value
+   * of TSDLM_SESSION in the environment that the group's leader was started with, at least 16 characters, random.
+   */
+  group(pgid: number, graceMs: number, proof: string): Promise<void> {
     const refusal = this.#refusal(undefined);
     if (refusal !== null) return Promise.reject(refusal);
     const rid = this.#nextRid++;
-    this.#push({ k: 'ClientGroup', rid, pgid, graceMs });
+    this.#push({ k: 'ClientGroup', rid, pgid, graceMs, proof });
     return this.#answerTo<void>(rid, undefined, ANSWER_MS, done);
   }
 

@@ -2,17 +2,18 @@
  * The process group of a command that runs under a session's locks (rule 7).
  *
  * The problem: `tsdlm lock -- cmd` ends its command before the lock is lost, but the wrapper itself can be killed or
- * stopped. So it registers the command's process group, and the daemon ends that group when the wrapper cannot.
+ * stopped. So it registers the command's process group, and the daemon ends that group when the wrapper cannot. But a
+ * process number from a client is only a claim, and Node does not offer the credentials of the peer: a client could name
+ * any group and have the daemon, perhaps root, end it.
  *
- * A process number from a client is only a claim, and signalling the wrong group would be a disaster. A group is accepted
- * when its leader is alive, leads that group, descends from the client and runs under the client's user; before each
- * signal the leader's start time is compared, because numbers are used again. This is the best that is possible without
- * the peer credentials of the socket, which Node does not offer: a client could still name another process of its own
- * user as itself. Then it ends processes that it could have ended anyway.
+ * The idea: the leader's own environment is the proof. The wrapper starts the command with a random TSDLM_SESSION and tells
+ * the daemon the same value; nobody can put a value into the environment that somebody else's process was started with.
+ * Before each signal the leader's start time is compared, because numbers are used again.
  *
- * What left the group with setsid is not covered.
+ * Not covered: what left the group with setsid; commands of another user when the daemon is not root (it can neither read
+ * their environment nor signal them; the client is told).
  */
-import { statSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { hasLivingMembers, isOver, processStat } from '../client/process-table.js';
 import { TsdlmError } from '../protocol/errors.js';
 
@@ -21,7 +22,8 @@ const POLL_MS_FIRST = 10;
 const POLL_MS_MAX = 200;
 /** After SIGKILL a process is gone at once, except in uninterruptible sleep. */
 const KILL_WAIT_MS = 2000;
-const ANCESTORS_MAX = 64;
+const GRACE_MS_MAX = 600_000;
+const PROOF_CHARS_MIN = 16;
 
 export interface ProcessGroup {
   readonly pgid: number;
@@ -37,38 +39,24 @@ export function isInert(pid: number, start: string): boolean {
 }
 
 /** Checks a claimed group. Throws TSDLM_NOT_ALLOWED with the reason. */
-export function acceptGroup(pgid: number, graceMs: number, clientPid: number): ProcessGroup {
+export function acceptGroup(pgid: number, graceMs: number, proof: string): ProcessGroup {
   const refuse = (why: string): never => {
     throw new TsdlmError('TSDLM_NOT_ALLOWED', `process group ${pgid} is not accepted: ${why}`);
   };
   if (pgid <= 1) refuse('it must be a process group of the client');
-  const own = processStat(process.pid);
-  if (pgid === own?.pgrp || pgid === process.pid) refuse("it is the daemon's own");
+  if (pgid === processStat(process.pid)?.pgrp || pgid === process.pid) refuse("it is the daemon's own");
+  if (!(graceMs >= 0 && graceMs <= GRACE_MS_MAX)) refuse(`its grace of ${graceMs} ms must be 0 to ${GRACE_MS_MAX} ms`);
+  if (proof.length < PROOF_CHARS_MIN) refuse(`its proof must have at least ${PROOF_CHARS_MIN} characters`);
   const leader = processStat(pgid) ?? refuse('it has no leader that is alive');
   if (leader.pgrp !== pgid) refuse(`process ${pgid} leads no group`);
-  if (!descendsFrom(pgid, clientPid)) refuse(`its leader does not descend from the client, process ${clientPid}`);
-  if (userOf(pgid) !== userOf(clientPid)) refuse('it runs under another user than the client');
-  if (!(graceMs >= 0 && graceMs <= 600_000)) refuse(`its grace of ${graceMs} ms must be 0 to 600000 ms`);
-  return { pgid, graceMs, leaderStart: leader.start };
-}
-
-function descendsFrom(pid: number, ancestor: number): boolean {
-  let at = pid;
-  for (let i = 0; i < ANCESTORS_MAX && at > 1; i++) {
-    const stat = processStat(at);
-    if (stat === null) return false;
-    if (stat.ppid === ancestor) return true;
-    at = stat.ppid;
-  }
-  return false;
-}
-
-function userOf(pid: number): number | null {
+  let environment: string[];
   try {
-    return statSync(`/proc/${pid}`).uid;
-  } catch {
-    return null;
+    environment = readFileSync(`/proc/${pgid}/environ`, 'utf8').split('\0');
+  } catch (error) {
+    return refuse(`the environment of its leader cannot be read (${(error as NodeJS.ErrnoException).code})`);
   }
+  if (!environment.includes(`TSDLM_SESSION=${proof}`)) refuse('its leader was not started by this client');
+  return { pgid, graceMs, leaderStart: leader.start };
 }
 
 /** True while the group has a member that is no zombie, and its number still means this group. */

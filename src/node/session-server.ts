@@ -26,6 +26,7 @@ import { type AdminResult, OwnedAdmin } from './session-admin.js';
 import { acceptGroup, endGroup, isGroupAlive } from './session-group.js';
 import { SessionGuard } from './session-guard.js';
 import { Hold } from './session-hold.js';
+import { type SessionInfo, sessionInfo } from './session-info.js';
 import { NodeOwnedLocks } from './session-node-owned.js';
 import { SessionRequests } from './session-requests.js';
 import { listenOn } from './session-socket.js';
@@ -39,23 +40,7 @@ const WHO_BYTES_MAX = 120;
 /** Administration requests of one session at a time. */
 const ADMIN_MAX = 64;
 
-export type { AdminResult };
-
-/** What an administration verb is told of its caller. */
-export interface SessionInfo {
-  id: number;
-  pid: number;
-  label: string;
-  state: string;
-  /** Granted locks. */
-  held: number;
-  /** Requests that wait. */
-  waiting: number;
-  /** Process group of its command; 0 = none. */
-  group: number;
-  sinceMs: number;
-  backlogBytes: number;
-}
+export type { AdminResult, SessionInfo };
 
 export interface SessionServerOptions {
   path: string;
@@ -136,7 +121,7 @@ export class SessionServer implements SessionHost {
   }
 
   sessions(): SessionInfo[] {
-    return [...this.#sessions.values()].map((session) => this.#info(session));
+    return [...this.#sessions.values()].map((session) => sessionInfo(session, this.now()));
   }
 
   /** Locks that this node owns itself. */
@@ -238,7 +223,7 @@ export class SessionServer implements SessionHost {
         this.#requests.writeLvb(session, m);
         return;
       case 'ClientGroup':
-        this.#group(session, m.rid, m.pgid, m.graceMs);
+        this.#group(session, m);
         return;
       case 'ClientAdmin':
         this.#admin(session, m.rid, m.verb, m.args);
@@ -352,14 +337,14 @@ export class SessionServer implements SessionHost {
     if (this.#sessions.size === 0) this.#onEmpty?.();
   }
 
-  #group(session: Session, rid: number, pgid: number, graceMs: number): void {
+  #group(session: Session, { rid, pgid, graceMs, proof }: Extract<ClientMessage, { k: 'ClientGroup' }>): void {
     if (pgid === 0) {
       session.group = null;
       session.done(rid);
       return;
     }
     try {
-      session.group = acceptGroup(pgid, graceMs, session.pid);
+      session.group = acceptGroup(pgid, graceMs, proof);
       session.wasTermSent = false;
       session.done(rid);
       this.#guard.watch(session);
@@ -389,7 +374,7 @@ export class SessionServer implements SessionHost {
     } else if (verb === 'convert') {
       this.#owned.convert(args, reply);
     } else {
-      this.#o.admin(verb, args, this.#info(session)).then(reply, (error: unknown) => {
+      this.#o.admin(verb, args, sessionInfo(session, this.now())).then(reply, (error: unknown) => {
         if (error instanceof TsdlmError && error.code !== 'TSDLM_INVARIANT') {
           reply({ ok: false, code: error.code, text: error.message });
           return;
@@ -397,21 +382,5 @@ export class SessionServer implements SessionHost {
         throw error;
       });
     }
-  }
-
-  #info(session: Session): SessionInfo {
-    let waiting = 0;
-    for (const hold of session.holds.values()) if (hold.asked !== 0) waiting++;
-    return {
-      id: session.id,
-      pid: session.pid,
-      label: session.label,
-      state: session.state,
-      held: session.granted,
-      waiting,
-      group: session.group?.pgid ?? 0,
-      sinceMs: Math.round(this.now() - session.openedAt),
-      backlogBytes: session.backlog,
-    };
   }
 }

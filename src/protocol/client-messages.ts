@@ -31,8 +31,11 @@ export const ClientUnlock = message('ClientUnlock', 0x83, { rid: u53, lock: u53,
 export const ClientCancel = message('ClientCancel', 0x84, { rid: u53, target: u53 });
 /** Stores the value block under a held EX: the daemon knows it from the answer on (rule 18). */
 export const ClientLvbWrite = message('ClientLvbWrite', 0x85, { rid: u53, lock: u53, lvb });
-/** The process group of the command this session runs; the daemon ends it when the wrapper is gone (rule 7). 0 = none any more. */
-export const ClientGroup = message('ClientGroup', 0x86, { rid: u53, pgid: u32, graceMs: num });
+/**
+ * The process group of the command this session runs; the daemon ends it when the wrapper is gone (rule 7). 0 = none any more.
+ * `proof`: the group's leader was started with TSDLM_SESSION=proof in its environment, which nobody else can arrange.
+ */
+export const ClientGroup = message('ClientGroup', 0x86, { rid: u53, pgid: u32, graceMs: num, proof: text(64) });
 /** Administration: status, nodes, ls, show, unlock and the like; answered by AdminReply. */
 export const ClientAdmin = message('ClientAdmin', 0x87, { rid: u53, verb: text(32), args: plain(4) });
 

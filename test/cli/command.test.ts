@@ -166,6 +166,31 @@ t.test('rule 7: the daemon ends the command of a stopped wrapper in time', async
   t.match(await cli.result, { code: 76 });
 });
 
+t.test('rule 7: the daemon ends the command of a killed wrapper when the lease ends', async (t) => {
+  const daemon = await startFakeDaemon({ limits: LIMITS });
+  t.teardown(() => daemon.stop());
+  const cli = new RunningCli(daemon.path, [
+    'lock',
+    'n',
+    '--grace',
+    '250ms',
+    '--',
+    'sh',
+    '-c',
+    "trap '' TERM; echo pid=$$; while :; do sleep 0.02; done",
+  ]);
+  const pid = await pidOf(cli);
+  t.teardown(() => isAlive(pid) && process.kill(pid, 'SIGKILL'));
+  await until(() => daemon.server.sessions().some((s) => s.group === pid), 'its process group is registered');
+  cli.kill('SIGKILL');
+  await cli.result;
+  daemon.renew(false);
+  const deadline = daemon.core.leaseUntil;
+  await until(() => !isAlive(pid), 'the command is ended');
+  t.ok(monotonicMs() < deadline, 'before the deadline');
+  t.ok(daemon.logged.some((l) => l.event === 'command-killed'));
+});
+
 t.test('a daemon that stops ends the command first; exit 76', async (t) => {
   const daemon = await startFakeDaemon({ limits: LIMITS });
   const cli = new RunningCli(daemon.path, ['lock', 'n', '--', ...SLEEPER]);

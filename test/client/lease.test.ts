@@ -1,7 +1,14 @@
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { connect, monotonicMs } from '../../src/client/index.js';
+import type { ClientMessage } from '../../src/protocol/client-messages.js';
+import { FrameWriter, MessageReader } from '../../src/protocol/frame.js';
 import { codeOf, startFakeDaemon, until } from '../fixtures/fake-daemon.js';
 
 t.test('rule 8: the deadline moves with the lease, for holders only', async (t) => {
@@ -150,4 +157,53 @@ t.test('close() releases everything', async (t) => {
   await client.close();
   await until(() => daemon.core.lockCount === 0, 'nothing is held');
   t.equal(await codeOf(client.lock('a', 'EX')), 'TSDLM_DAEMON_UNREACHABLE');
+});
+
+t.test('a daemon that does not answer: requests with a time limit end, with an unknown outcome', async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'tsdlm-test-'));
+  t.teardown(() => rmSync(dir, { recursive: true, force: true }));
+  const path = join(dir, 's.sock');
+  const seen: string[] = [];
+  const server = createServer((socket) => {
+    const reader = new MessageReader<ClientMessage>({ frameBytesMax: 4096, from: 'client' });
+    const writer = new FrameWriter();
+    socket.on('data', (chunk) => {
+      reader.push(chunk, (m) => {
+        seen.push(m.k);
+        if (m.k !== 'ClientHello') return;
+        const fields = { version: 1, session: 1, node: 1, nodeName: 'n1', cluster: 'c', leaseMs: 3000, heartbeatMs: 250 };
+        writer.push({ k: 'DaemonWelcome', ...fields, daemonVersion: '0' });
+        socket.write(writer.take());
+      });
+    });
+    socket.on('error', () => {});
+  });
+  server.listen(path);
+  await once(server, 'listening');
+  t.teardown(() => server.close());
+  const client = await connect({ socket: path, reconnect: false });
+  const waiting = codeOf(client.lock('for ever', 'EX'));
+  t.equal(await codeOf(client.lock('n', 'EX', { timeout: 50 })), 'TSDLM_OUTCOME_UNKNOWN');
+  await until(() => seen.includes('ClientCancel'), 'it is withdrawn');
+  await client.close();
+  t.equal(await waiting, 'TSDLM_OUTCOME_UNKNOWN', 'closing ends the others');
+});
+
+t.test('no welcome, or none that makes sense: the daemon is unreachable', async (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'tsdlm-test-'));
+  t.teardown(() => rmSync(dir, { recursive: true, force: true }));
+  const path = join(dir, 's.sock');
+  let reply: Buffer | null = null;
+  const server = createServer((socket) => {
+    socket.on('error', () => {});
+    if (reply !== null) socket.write(reply);
+  });
+  server.listen(path);
+  await once(server, 'listening');
+  t.teardown(() => server.close());
+  await t.rejects(connect({ socket: path, connectTimeout: 50 }), { code: 'TSDLM_DAEMON_UNREACHABLE', message: /within 50 ms/ });
+  reply = Buffer.from('HTTP/1.1 400 Bad Request');
+  await t.rejects(connect({ socket: path }), { code: 'TSDLM_FRAME_TOO_LARGE' });
+  reply = Buffer.from([9, 0, 0, 0, 0xa3, 1, 0, 0, 0, 0, 0, 0, 0]);
+  await t.rejects(connect({ socket: path }), { name: 'TsdlmError' });
 });

@@ -136,7 +136,7 @@ t.test('requests that make no sense are denied, and the session goes on', async 
     { k: 'ClientConvert', rid: 1, lock: 1, mode: 1, flags: 0, timeoutMs: 0, lvb },
     { k: 'ClientCancel', rid: 7, target: 1 },
     { k: 'ClientCancel', rid: 8, target: 99 },
-    { k: 'ClientGroup', rid: 9, pgid: 1, graceMs: 100 },
+    { k: 'ClientGroup', rid: 9, pgid: 1, graceMs: 100, proof: 'x'.repeat(32) },
     { k: 'ClientAdmin', rid: 10, verb: 'nonsense', args: {} },
     { k: 'ClientAdmin', rid: 11, verb: 'unlock', args: 'x' },
     { k: 'ClientAdmin', rid: 12, verb: 'convert', args: { mode: 'XX' } },
