@@ -195,7 +195,7 @@ function onNotMasterReply(s: EngineState, domain: Domain, from: NodeId, msg: Of<
       hold.remove(s, lock);
     } else {
       lock.st = ST_NEW;
-      res.newWaiters.push(lock);
+      res.addWaiter(lock);
     }
     afterBounce(s, res, from);
   } else if (lock.st === ST_HELD || lock.st === ST_CONVERTING) {

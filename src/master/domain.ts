@@ -8,6 +8,7 @@ import type { NodeId, StartCount } from '../protocol/ids.js';
 import type { HandedResource, LockMessage } from '../protocol/peer-messages.js';
 import type { Lock } from './lock.js';
 import type { LockRes } from './lockres.js';
+import type { NodeSet } from './node-set.js';
 
 /**
  * Master list entry: what this node knows of mastery rounds for one name whose master it does not know (o2dlm's MLE).
@@ -17,9 +18,9 @@ export interface Mle {
   name: string;
   isAsking: boolean;
   /** Members that have not answered our round. */
-  pending: Set<NodeId>;
+  pending: NodeSet;
   /** Nodes asking for this name; each ends with its AssertMaster. */
-  rivals: Set<NodeId>;
+  rivals: NodeSet;
   /** Owner learned from an answer or a rival's assert; 0 = none. */
   found: NodeId;
   foundGen: number;

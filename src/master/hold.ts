@@ -11,7 +11,7 @@ import { LOCK_LVB, LOCK_RECLAIM, LOCK_TRY } from '../protocol/peer-messages.js';
 import type { Domain } from './domain.js';
 import { touchIdle, untouchIdle } from './idle.js';
 import { type Lock, ST_CONVERTING, ST_GONE, ST_HELD, ST_LOCKING, ST_NEW, ST_UNLOCKING } from './lock.js';
-import { type LockRes, RES_MASTERING, RES_OWNED } from './lockres.js';
+import { type LockRes, RES_MASTERING, RES_OWNED, type ResState } from './lockres.js';
 import { needMaster } from './mastery.js';
 import * as serve from './serve.js';
 import type { EngineState } from './state.js';
@@ -31,36 +31,36 @@ export function start(s: EngineState, lock: Lock): void {
   s.clock.advance();
   lock.se = s.clock.epoch;
   lock.sc = s.clock.counter;
-  if (res.state === RES_OWNED) {
+  // The only member need not ask anybody, nor wait for itself.
+  if (res.domain.memberIds.size === 1 && res.state === RES_MASTERING && res.newWaiters.length === 0) needMaster(s, res);
+  if ((res.state as ResState) === RES_OWNED) {
     sendLock(s, lock);
   } else {
     lock.st = ST_NEW;
-    res.newWaiters.push(lock);
+    res.addWaiter(lock);
     if (res.state === RES_MASTERING) needMaster(s, res);
   }
 }
 
 /** The master is known: requests that waited for it go, in order. */
 export function ownerKnown(s: EngineState, res: LockRes): void {
-  const waiters = res.newWaiters;
-  if (waiters.length === 0) {
+  if (res.newWaiters.length === 0) {
     if (res.localCount === 0) touchIdle(s, res);
     return;
   }
-  res.newWaiters = [];
-  for (const lock of waiters) if (lock.st === ST_NEW) sendLock(s, lock, true);
+  for (const lock of res.takeWaiters()) if (lock.st === ST_NEW) sendLock(s, lock, true);
 }
 
 function sendLock(s: EngineState, lock: Lock, isQueued = false): void {
   const res = lock.res;
   if (isServedHere(s, res)) {
-    if (isQueued) removeWaiter(res, lock);
+    if (isQueued) res.removeWaiter(lock);
     lock.st = ST_LOCKING;
     serve.request(s, res, lock, lock.want as Mode, (lock.flags & LOCK_TRY) !== 0);
     return;
   }
   if (res.owner === s.self) return; // Rebuilding here: served when the barrier is reached.
-  if (isQueued) removeWaiter(res, lock);
+  if (isQueued) res.removeWaiter(lock);
   lock.st = ST_LOCKING;
   const isReclaim = (lock.flags & LOCK_RECLAIM) !== 0;
   s.send(res.domain, res.owner, {
@@ -75,11 +75,6 @@ function sendLock(s: EngineState, lock: Lock, isQueued = false): void {
     who: lock.who,
     why: lock.why,
   });
-}
-
-function removeWaiter(res: LockRes, lock: Lock): void {
-  const at = res.newWaiters.indexOf(lock);
-  if (at >= 0) res.newWaiters.splice(at, 1);
 }
 
 /** Sends what is under way for this lock (again), to the present master. Not for ST_NEW. */
@@ -170,7 +165,7 @@ function finishUnlock(s: EngineState, lock: Lock): void {
 export function cancel(s: EngineState, lock: Lock): boolean {
   const res = lock.res;
   if (lock.st === ST_NEW) {
-    removeWaiter(res, lock);
+    res.removeWaiter(lock);
     remove(s, lock);
     return true;
   }
@@ -249,13 +244,13 @@ export function attachClaim(s: EngineState, domain: Domain, lock: Lock): void {
   s.own.set(lock.id, lock);
   res.localCount++;
   if (res.isIdle) untouchIdle(res);
-  res.newWaiters.push(lock);
+  res.addWaiter(lock);
   domain.claims.add(lock);
 }
 
 /** A claimed lock is in force again at the mode and token of before (the master learns of it by registration). */
 export function confirmClaim(s: EngineState, lock: Lock): void {
-  removeWaiter(lock.res, lock);
+  lock.res.removeWaiter(lock);
   lock.mode = lock.want as Mode;
   lock.want = -1;
   lock.lvbState = LVB_INVALID;

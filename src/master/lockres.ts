@@ -10,7 +10,11 @@ import type { NodeId } from '../protocol/ids.js';
 import { EX, type Mode, PR } from '../protocol/modes.js';
 import type { Domain } from './domain.js';
 import { type Lock, Q_BLOCKED, Q_CONVERTING, Q_GRANTED, Q_NONE, type QueueName } from './lock.js';
+import { NodeSet } from './node-set.js';
 import type { LvbState } from './types.js';
+
+/** Most resources never have such waiters: one empty list serves them all. */
+const NO_WAITERS: readonly Lock[] = Object.freeze([]);
 
 /** Master unknown: a mastery round runs here or at another node. */
 export const RES_MASTERING = 0;
@@ -74,14 +78,14 @@ export class LockRes {
   grantedPr = 0;
   grantedEx = 0;
   /** Other nodes that remember us as the master (o2dlm's refmap). Null = none yet. */
-  refs: Set<NodeId> | null = null;
+  refs: NodeSet | null = null;
   lvbState: LvbState = 0;
   lvb: Uint8Array | null = null;
 
   /** Locks of local owners on this resource, whatever their state. */
   localCount = 0;
   /** Local requests that wait for the master to be known, in order. */
-  newWaiters: Lock[] = [];
+  newWaiters: readonly Lock[] = NO_WAITERS;
   /** Mastery rounds in a row that led to a node which did not master it. */
   bounces = 0;
 
@@ -103,8 +107,25 @@ export class LockRes {
 
   /** `node` remembers us as the master from now on. */
   addRef(node: NodeId): void {
-    if (this.refs) this.refs.add(node);
-    else this.refs = new Set([node]);
+    this.refs ??= new NodeSet();
+    this.refs.add(node);
+  }
+
+  /** `lock` waits for the master to be known. */
+  addWaiter(lock: Lock): void {
+    if (this.newWaiters.length === 0) this.newWaiters = [lock];
+    else (this.newWaiters as Lock[]).push(lock);
+  }
+  /** `lock` does not wait any more. */
+  removeWaiter(lock: Lock): void {
+    const at = this.newWaiters.indexOf(lock);
+    if (at >= 0) (this.newWaiters as Lock[]).splice(at, 1);
+  }
+  /** Nobody waits any more; returns who did. */
+  takeWaiters(): readonly Lock[] {
+    const waiters = this.newWaiters;
+    this.newWaiters = NO_WAITERS;
+    return waiters;
   }
 
   get hasQueues(): boolean {

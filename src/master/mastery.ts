@@ -20,6 +20,7 @@ import { ANSWER_MAYBE, ANSWER_NO, ANSWER_OWNER, ANSWER_RETRY, ANSWER_YES } from 
 import type { Domain, Mle } from './domain.js';
 import { touchIdle, untouchIdle } from './idle.js';
 import { type LockRes, RES_DROPPING, RES_MASTERING, RES_OWNED } from './lockres.js';
+import { NodeSet } from './node-set.js';
 import type { EngineState } from './state.js';
 import { LVB_INVALID } from './types.js';
 
@@ -29,8 +30,8 @@ function mleOf(domain: Domain, name: string): Mle {
     mle = {
       name,
       isAsking: false,
-      pending: new Set(),
-      rivals: new Set(),
+      pending: new NodeSet(),
+      rivals: new NodeSet(),
       found: 0,
       foundGen: 0,
       isRetry: false,

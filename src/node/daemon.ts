@@ -104,6 +104,7 @@ export class Daemon {
             tls: config.tls,
             log,
             onMessage: (from, msg) => this.#onPeerMessage(from, msg),
+            onTurn: () => this.#sessions.turn(),
             onUp: (peer, startCount, reset) => this.#step(() => this.#core.peerUp(this.#now(), peer, startCount, reset)),
             onDown: (peer) => this.#step(() => this.#core.peerDown(this.#now(), peer)),
           });

@@ -51,6 +51,8 @@ export interface PeerNetOptions {
   onMessage(from: NodeId, m: PeerMessage): void;
   onUp(peer: NodeId, startCount: StartCount, reset: boolean): void;
   onDown(peer: NodeId): void;
+  /** All messages of one chunk have been handed on: what came of them for local clients can leave. */
+  onTurn?: () => void;
   /** For tests. */
   versions?: Versions;
   backlogBytesMax?: number;
@@ -297,7 +299,10 @@ export class PeerNet {
         return link ? link.opened(conn, result) : new TsdlmError('TSDLM_UNKNOWN_NODE', `node ${result.peer} is not configured`);
       },
       onFrame: (conn, type, b, start, end) => this.#links.get(conn.peer)?.onFrame(conn, type, b, start, end),
-      onTurn: (conn) => this.#links.get(conn.peer)?.onTurn(),
+      onTurn: (conn) => {
+        this.#links.get(conn.peer)?.onTurn();
+        this.#o.onTurn?.();
+      },
       onDrain: (conn) => this.#links.get(conn.peer)?.onDrain(),
       onClosed: (conn, error) => {
         this.#sockets.delete(socket);
