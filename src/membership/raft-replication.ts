@@ -54,7 +54,7 @@ export class Replication {
   private readonly host: ReplicationHost;
   private readonly compaction: Compaction;
   private readonly progress = new Map<NodeId, Progress>();
-  /** Last index known to equal the log of the present leader. */
+  /** Last index known to equal the log of this term's leader. */
   private verified = 0;
   /** A snapshot that is on its way to our disk. */
   private restoring: Snapshot | null = null;
@@ -82,10 +82,9 @@ export class Replication {
     return Math.min(this.verified, this.durable.stable);
   }
 
-  /** A new term or another leader: nothing is known yet of how our log relates to its. */
-  follow(): void {
+  /** A new term: nothing is known yet of how our log relates to its leader's. */
+  newTerm(): void {
     this.verified = 0;
-    this.progress.clear();
   }
 
   // --- The leader's side -------------------------------------------------------------------------------------------
@@ -265,8 +264,17 @@ export class Replication {
     reply(snapshot.index);
   }
 
+  /**
+   * A heartbeat names at most what this node has acknowledged, durably, in this term: that much of its log equals the leader's,
+   * even when a restart made it forget so.
+   */
+  onHeartbeat(commit: number): void {
+    this.verified = Math.max(this.verified, Math.min(commit, this.log.lastIndex));
+    this.commitUpTo(commit);
+  }
+
   /** Only up to what is known to equal the leader's log. */
-  commitUpTo(index: number): void {
+  private commitUpTo(index: number): void {
     this.commit = Math.max(this.commit, Math.min(index, this.verified));
   }
 

@@ -148,7 +148,7 @@ export class Raft {
         break;
       case 'Heartbeat':
         if (!this.heardLeader(now, from)) return false;
-        this.replication.commitUpTo(msg.commit);
+        this.replication.onHeartbeat(msg.commit);
         this.replication.applyCommitted(false);
         break;
       case 'RaftAppendReply':
@@ -290,11 +290,11 @@ export class Raft {
       this.term = term;
       this.vote = NODE_NONE;
       this.durable.hard(term, NODE_NONE);
+      this.replication.newTerm();
     }
     this.role = 'follower';
     this.leader = leader;
     this.granted.clear();
-    this.replication.follow();
     this.resetElection(now);
     if (led) this.host.steppedDown(now);
   }
@@ -316,6 +316,7 @@ export class Raft {
     this.leader = NODE_NONE;
     this.resetElection(now);
     this.granted.clear();
+    this.replication.newTerm();
     this.durable.hard(this.term, this.self);
     const term = this.term;
     const { leaseMs, marginMs } = this.limits;
@@ -336,7 +337,6 @@ export class Raft {
     for (const at of this.granted.values()) safeAt = Math.max(safeAt, at);
     this.granted.clear();
     for (const voter of this.voters) this.heard.set(voter, now);
-    this.replication.follow();
     this.replication.lead();
     this.host.note('info', 'leader', { term: this.term, lastIndex: this.replication.log.lastIndex });
     this.firstOwn = this.replication.append(this.term, { c: 'noop' }).index;

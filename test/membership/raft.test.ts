@@ -154,6 +154,28 @@ t.test('an append that does not fit is refused with the place to try next; a div
   t.match(append(4, 4, 4, entry(5, 4)), { success: true, match: 5 });
 });
 
+t.test('a follower that was restarted, or was without a leader for a while, learns again what is committed', async (t) => {
+  const disk = booted(3);
+  disk.term = 1;
+  disk.entries = [{ index: 1, term: 1, cmd: { c: 'cluster', id: 'x' } }];
+  const { m } = single(disk);
+  // The leader of this term knows from an acknowledgement of the last life that we have the entry: it sends it no more.
+  m.receive(1010, 2, { k: 'Heartbeat', term: 1, commit: 1, sentAt: 1 });
+  t.equal(m.view.clusterId, 'x');
+
+  const c = new Cluster({ seed: 5, learners: 1 });
+  c.startAll();
+  c.until(() => c.settled(), 10_000);
+  const id = c.leaderId() === 1 ? 2 : 1;
+  for (let i = 0; i < 20; i++) {
+    c.pause(id, 1200);
+    c.run(600);
+    c.propose(c.leaderId(), { c: 'epoch', epoch: c.view().epoch });
+    c.run(1400);
+    t.equal(c.m(id).view.epoch, c.view().epoch);
+  }
+});
+
 t.test('entries of an earlier term commit only with one of the leader of now', async (t) => {
   const disk = booted(3);
   disk.term = 2;
