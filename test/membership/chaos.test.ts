@@ -66,6 +66,7 @@ function chaos(seed: number): { problems: string[]; healed: boolean; fenced: num
 }
 
 t.test('rule 24: no lease outlives what others wait for, under random faults and drifting clocks', async (t) => {
+  t.setTimeout(280_000);
   let fenced = 0;
   const from = Number(process.env.TSDLM_MEMBERSHIP_FROM ?? 1);
   for (let seed = from; seed < from + SEEDS; seed++) {
