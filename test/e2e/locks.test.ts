@@ -86,6 +86,24 @@ t.test('a value block written on one node is read on another; with release, writ
   await second.release();
 });
 
+t.test('a conversion to the mode already held keeps the token and what was written', async (t) => {
+  for (const master of [one, two]) {
+    const name = `same mode, mastered by ${master.node}`;
+    const reference = await master.lock(name, 'NL');
+    const held = await one.lock(name, 'EX', { lvb: true });
+    const { token } = held;
+    await held.handle.writeLvb(value('x'));
+    await held.convert('EX');
+    t.equal(held.token, token);
+    t.same([held.handle.lvbState, held.handle.lvb], ['valid', value('x')], name);
+    await held.release();
+    const reader = await three.lock(name, 'PR', { lvb: true });
+    t.same([reader.handle.lvbState, reader.handle.lvb], ['valid', value('x')], name);
+    await reader.release();
+    await reference.release();
+  }
+});
+
 t.test('BAST: a holder hears from another node that it is in the way, and for what mode', async (t) => {
   const held = await one.lock('wanted');
   const heard: string[] = [];
