@@ -85,11 +85,12 @@ export function redrive(s: EngineState, lock: Lock): void {
       if (lock.isCancelling || lock.isZombie) sendCancel(s, lock);
       return;
     case ST_CONVERTING:
+      if (!lock.mayLeave) return;
       sendConvert(s, lock);
       if (lock.isCancelling) sendCancel(s, lock);
       return;
     case ST_UNLOCKING:
-      if (lock.isUnlockReady) sendUnlock(s, lock);
+      if (lock.mayLeave) sendUnlock(s, lock);
       return;
     default:
       return;
@@ -125,17 +126,40 @@ function sendCancel(s: EngineState, lock: Lock): void {
   s.send(lock.res.domain, lock.res.owner, { k: 'CancelRequest', name: lock.res.name, id: lock.id });
 }
 
-/** Another mode for a held lock (checked by the engine's door). */
+/**
+ * Another mode for a held lock (checked by the engine's door). A node-owned lock goes down in the journal first: the
+ * journal never claims more after a restart than the master may still grant us (as a release, rule 3).
+ */
 export function convert(s: EngineState, lock: Lock, mode: Mode, isTry: boolean): void {
-  const res = lock.res;
-  lock.want = mode;
   lock.flags = isTry ? lock.flags | LOCK_TRY : lock.flags & ~LOCK_TRY;
+  lock.want = mode;
   lock.st = ST_CONVERTING;
   s.clock.advance();
   lock.se = s.clock.epoch;
   lock.sc = s.clock.counter;
+  if (!lock.nodeOwned || mode >= lock.mode) {
+    lock.mayLeave = true;
+    sendOrServeConvert(s, lock);
+    return;
+  }
+  lock.mayLeave = false;
+  s.journal(
+    { op: 'put', record: { ...nodeOwnedRecord(lock), mode } },
+    () => {
+      if (lock.st !== ST_CONVERTING || lock.mayLeave) return;
+      lock.mayLeave = true;
+      sendOrServeConvert(s, lock);
+    },
+    (code) => {
+      if (lock.st === ST_CONVERTING) onDenied(s, lock, code);
+    },
+  );
+}
+
+function sendOrServeConvert(s: EngineState, lock: Lock): void {
+  const res = lock.res;
   if (isServedHere(s, res)) {
-    serve.convert(s, res, lock, mode, isTry, lock.putState, lock.putLvb);
+    serve.convert(s, res, lock, lock.want as Mode, (lock.flags & LOCK_TRY) !== 0, lock.putState, lock.putLvb);
   } else if (res.owner !== s.self) {
     sendConvert(s, lock);
   }
@@ -145,6 +169,7 @@ export function convert(s: EngineState, lock: Lock, mode: Mode, isTry: boolean):
 export function unlock(s: EngineState, lock: Lock): void {
   lock.st = ST_UNLOCKING;
   lock.want = -1;
+  lock.mayLeave = false;
   if (lock.nodeOwned) {
     s.journal({ op: 'del', id: lock.id }, () => {
       if (lock.st === ST_UNLOCKING) finishUnlock(s, lock);
@@ -156,7 +181,7 @@ export function unlock(s: EngineState, lock: Lock): void {
 
 function finishUnlock(s: EngineState, lock: Lock): void {
   const res = lock.res;
-  lock.isUnlockReady = true;
+  lock.mayLeave = true;
   if (isServedHere(s, res)) serve.unlock(s, res, lock, lock.putState, lock.putLvb);
   else if (res.owner !== s.self) sendUnlock(s, lock);
 }

@@ -71,8 +71,8 @@ export class Lock implements LocalLock {
   isReleaseWished = false;
   /** A cancel was sent for the request under way. */
   isCancelling = false;
-  /** The release may leave the node: a node-owned lock is out of the journal (rule 3). */
-  isUnlockReady = false;
+  /** The release or conversion under way may leave the node: the journal knows of it where it has to first (rule 3). */
+  mayLeave = true;
   /** A BAST that came before the grant it belongs to; applied at the grant (rule 25). -1 none. */
   keptBast: Mode | -1 = -1;
   /** Value block state to publish with the release or down-convert under way. */

@@ -124,6 +124,7 @@ function placeOrphans(s: EngineState, domain: Domain, isGone: (node: NodeId) => 
       // Not confirmed to anybody: holders register again in this epoch. Our own locks take part as they are.
       res.refs = null;
       if (res.localCount === 0) dropRecord(domain, res);
+      else confirmClaims(s, res);
       continue;
     }
     if (!isLost(res.owner)) continue;
@@ -335,11 +336,12 @@ function repeatLocally(s: EngineState, res: LockRes, lock: Lock): void {
       serve.request(s, res, lock, lock.want as Mode, (lock.flags & LOCK_TRY) !== 0);
     }
   } else if (lock.st === ST_CONVERTING) {
+    if (!lock.mayLeave) return;
     if (lock.isCancelling && lock.q !== Q_GRANTED) serve.cancel(s, res, lock);
     else if (lock.q === Q_GRANTED) {
       serve.convert(s, res, lock, lock.want as Mode, (lock.flags & LOCK_TRY) !== 0, lock.putState, lock.putLvb);
     }
-  } else if (lock.st === ST_UNLOCKING && lock.isUnlockReady) {
+  } else if (lock.st === ST_UNLOCKING && lock.mayLeave) {
     // Its hold has ended; whether the old master knew does not matter any more (see registration).
     s.hooks.unlocked(lock);
   }
@@ -393,6 +395,20 @@ function adopt(s: EngineState, domain: Domain, res: LockRes): void {
   res.gen = domain.epoch;
   res.isUnconfirmed = true;
   domain.unconfirmed.add(res);
+  // Our own claim on it counts as held like the registrations of the others: we are its new master.
+  confirmClaims(s, res);
+}
+
+/** Claims of ours on a resource that is placed now: in force again, and their registrations. */
+function confirmClaims(s: EngineState, res: LockRes): RegisteredLock[] {
+  const locks: RegisteredLock[] = [];
+  for (const lock of [...res.domain.claims]) {
+    if (lock.res !== res || lock.st !== ST_NEW) continue;
+    hold.confirmClaim(s, lock);
+    const entry = registration(lock, s.now);
+    if (entry) locks.push(entry);
+  }
+  return locks;
 }
 
 /** A restarted node claims a lock of before at a resource that is being rebuilt here: it counts as held (rules 1, 3). */
@@ -423,13 +439,7 @@ export function placeClaim(s: EngineState, res: LockRes): void {
   res.isUnconfirmed = true;
   res.state = target === s.self ? RES_REBUILDING : RES_OWNED;
   domain.unconfirmed.add(res);
-  const locks: RegisteredLock[] = [];
-  for (const lock of [...domain.claims]) {
-    if (lock.res !== res) continue;
-    hold.confirmClaim(s, lock);
-    const entry = registration(lock, s.now);
-    if (entry) locks.push(entry);
-  }
+  const locks = confirmClaims(s, res);
   if (target !== s.self) s.send(domain, target, { k: 'Register', locks });
   hold.ownerKnown(s, res);
 }

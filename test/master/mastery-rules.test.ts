@@ -328,6 +328,45 @@ t.test('rule 1: a claim whose master dies before it confirmed counts as held at 
   for (const l of waiters) t.equal(w.last(l), 'granted EX');
 });
 
+t.test('rule 1: a claim for a name that the others place at the claiming node itself (seed 439)', async (t) => {
+  const w = new EngineWorld([1, 2, 3]);
+  const names = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'];
+  const own = names.map((name) => w.lock(2, name, PR, { nodeOwned: true }));
+  w.settle();
+  const others = names.map((name) => w.lock(3, name, PR));
+  w.settle();
+  const records = [...(w.journals.get(2)?.values() ?? [])].flatMap((op) => (op.op === 'put' ? [op.record] : []));
+  w.kill(2);
+  w.addEngine(2, 2, records);
+  w.members = w.members.map((m) => (m.node === 2 ? { node: 2, startCount: 2, continues: 1 } : m));
+  t.ok(names.some((name) => placeResource(name, w.members) === 2));
+  w.epoch++;
+  w.setView();
+  for (let i = 0; i < 10; i++) w.deliver(3, 2); // registrations come before any answer to node 2's rounds
+  w.settle();
+  for (const engine of w.engines.values()) t.equal(engine.state.domains.get('default')?.isRecovering, false);
+  const writer = names.map((name) => w.lock(1, name, EX));
+  w.settle();
+  for (const l of others) w.unlock(3, l);
+  w.settle();
+  for (const l of writer) t.equal(w.last(l), undefined, 'node 2 still owns it');
+  t.ok(own);
+});
+
+t.test('rule 3: a node-owned lock goes down in the journal before its conversion leaves the node', async (t) => {
+  const w = new EngineWorld([1, 2]);
+  w.lock(1, 'r', NL);
+  w.settle();
+  const l = w.lock(2, 'r', EX, { nodeOwned: true });
+  w.settle();
+  w.convert(2, l, PR);
+  t.equal(w.queues.get('2>1')?.length ?? 0, 0, 'nothing sent yet');
+  w.writeJournals();
+  t.equal(w.queues.get('2>1')?.at(-1)?.k, 'ConvertRequest');
+  const entry = [...(w.journals.get(2)?.values() ?? [])][0];
+  t.match(entry, { record: { mode: PR } });
+});
+
 t.test('rule 3: claims of a node that was evicted meanwhile are void', async (t) => {
   const w = new EngineWorld([1, 2]);
   w.lock(2, 'vip', EX, { nodeOwned: true });
