@@ -32,7 +32,7 @@ import { SessionRequests } from './session-requests.js';
 import { listenOn } from './session-socket.js';
 
 /** A client must greet within this time. */
-const GREETING_MS = 5000;
+const GREETING_MS_DEFAULT = 5000;
 /** A dismissed client without locks may take so long to read why. */
 const LINGER_MS = 1000;
 /** "node:pid label" as it travels in lock requests. */
@@ -57,6 +57,8 @@ export interface SessionServerOptions {
   /** Milliseconds on CLOCK_MONOTONIC, as clients read it. */
   now: () => number;
   log: (level: 'info' | 'warn' | 'error', event: string, data: Record<string, unknown>) => void;
+  /** A client must greet within this time; default 5000. */
+  greetingMs?: number;
   /** All verbs but `unlock` and `convert`. A rejection with a TsdlmError is answered as that error. */
   admin: (verb: string, args: unknown, session: SessionInfo) => Promise<AdminResult>;
 }
@@ -267,9 +269,10 @@ export class SessionServer implements SessionHost {
       this.fault(session, 'TSDLM_LIMIT_REACHED', `this daemon has ${SESSIONS_MAX} clients, which is the most`);
       return;
     }
+    const greetingMs = this.#o.greetingMs ?? GREETING_MS_DEFAULT;
     session.timer = setTimeout(() => {
-      this.fault(session, 'TSDLM_PROTOCOL', `no greeting came within ${GREETING_MS} ms`);
-    }, GREETING_MS);
+      this.fault(session, 'TSDLM_PROTOCOL', `no greeting came within ${greetingMs} ms`);
+    }, greetingMs);
   }
 
   #greet(session: Session, m: ClientMessage): void {
