@@ -7,7 +7,7 @@
  *  - a release or down-convert with a value, once complete or once anybody else was granted after it: exactly that value;
  *  - its node died first: that value or invalid (never the older value);
  *  - an EX holder with a written, unpublished value died: invalid only;
- *  - a master may have gone (a new view) and no living PR/EX copy and no release under way exists: also invalid;
+ *  - a master may have gone (a new view) and no living PR/EX copy exists: also invalid;
  *  - no lock existed for a moment (rule 18: S3 holds while any lock exists): anything known so far, none, invalid.
  */
 import { type Hold, isOver } from './check-holds.js';
@@ -15,6 +15,8 @@ import { type Hold, isOver } from './check-holds.js';
 interface Pending {
   hold: Hold;
   value: number;
+  /** The master may have gone since, with the only copy that is certainly current. */
+  mayBeLost: boolean;
 }
 
 const NONE = 0;
@@ -35,7 +37,7 @@ export class LvbModel {
 
   /** The EX holder begins to publish (release or down-convert). `value` INVALID (-1): its writer died (rule 18). */
   publishing(hold: Hold, value: number): void {
-    this.#pending.push({ hold, value });
+    this.#pending.push({ hold, value, mayBeLost: false });
     hold.dirty = false;
   }
 
@@ -44,7 +46,7 @@ export class LvbModel {
     const at = this.#pending.findIndex((p) => p.hold === hold);
     if (at < 0) return;
     const [p] = this.#pending.splice(at, 1);
-    if (p) this.#allowed = new Set([p.value]);
+    if (p) this.#commit(p, false);
   }
 
   /** The down-convert was refused: nobody knows whether the value was taken. */
@@ -63,11 +65,15 @@ export class LvbModel {
     if (!holds.some((h) => !isOver(h, now))) this.#allowed.add(NONE).add(INVALID);
   }
 
+  /**
+   * Masters may have gone. The value of a release under way is no certain copy: its old master may have granted, and taken a newer
+   * value from, somebody who is gone as well.
+   */
   viewChanged(holds: readonly Hold[], now: number): void {
     this.#foldDead(holds, now);
-    for (const p of this.#pending) if (isReachable(p.hold, now)) return;
     for (const h of holds) if (h.mode > 0 && h.usesLvb && !isOver(h, now) && isReachable(h, now)) return;
     this.#allowed.add(INVALID);
+    for (const p of this.#pending) p.mayBeLost = true;
   }
 
   /** A PR or EX grant with use of the value block said `answer`. */
@@ -101,10 +107,12 @@ export class LvbModel {
   }
 
   #foldPending(now: number): void {
-    for (const p of this.#pending) {
-      this.#allowed = new Set(isReachable(p.hold, now) ? [p.value] : [p.value, INVALID]);
-    }
+    for (const p of this.#pending) this.#commit(p, !isReachable(p.hold, now));
     this.#pending = [];
+  }
+
+  #commit(p: Pending, isUnsure: boolean): void {
+    this.#allowed = new Set(isUnsure || p.mayBeLost ? [p.value, INVALID] : [p.value]);
   }
 }
 

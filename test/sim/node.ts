@@ -278,7 +278,8 @@ export class SimNode {
       lease: (until) => this.#leaseTold(life, until),
       viewChanged: (view) => {
         world.trace.add(world.queue.now, this.id, 'view', view.epoch, viewText(view));
-        if (world.logCheck.applied(this.id, view)) world.holdCheck.viewChanged(world.queue.now);
+        world.logCheck.applied(this.id, view);
+        world.viewSeen(view.epoch);
       },
       memberChanged: (isMember) => {
         world.trace.add(world.queue.now, this.id, 'member', isMember);

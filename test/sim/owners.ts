@@ -36,6 +36,8 @@ export interface Owned {
   isCancelled: boolean;
   /** To be released as soon as it is held. */
   isUnwanted: boolean;
+  /** Taken from the journal by a restarted daemon: an old hold goes on, nothing new is granted. */
+  isClaim: boolean;
   /** Value written under the present EX, 0 = none. */
   written: number;
   /** Called when it is granted for the first time or ended without (the final probe waits with it). */
@@ -132,6 +134,7 @@ export class NodeOwners {
       deadline: ask.deadline,
       isCancelled: false,
       isUnwanted: false,
+      isClaim: false,
       written: 0,
       onOutcome: ask.onOutcome ?? null,
     };
@@ -244,6 +247,8 @@ export class NodeOwners {
     const o = this.#ownedOf(life, lock, 'granted');
     if (!o) return;
     const mode = lock.mode as Mode;
+    // A master grants while it applies a view, before it tells of the view.
+    world.viewSeen(life.core.view.epoch);
     world.trace.add(
       now,
       this.#node.id,
@@ -263,7 +268,7 @@ export class NodeOwners {
     if (mode !== o.want) world.fail(`n${this.#node.id}: granted ${o.key} at ${modeName(mode)}, asked for ${modeName(o.want)}`);
     const isDown = o.hold !== null && mode <= o.hold.mode;
     const leaseUntil = life.core.leaseUntil;
-    if (!isDown) this.#checkRight(o, mode, leaseUntil);
+    if (!isDown && !o.isClaim) this.#checkRight(o, mode, leaseUntil);
     if (leaseUntil > 0) life.lease.until = Math.max(life.lease.until, this.#node.realTime(leaseUntil));
     o.local = lock;
     o.phase = 'held';
@@ -440,6 +445,7 @@ export class NodeOwners {
         deadline: 0,
         isCancelled: false,
         isUnwanted: false,
+        isClaim: true,
         written: 0,
         onOutcome: null,
       };

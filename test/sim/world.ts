@@ -18,6 +18,7 @@ import { Fencer } from './fencer.js';
 import { Network } from './network.js';
 import { SimNode } from './node.js';
 import type { FaultKind, SimOptions } from './options.js';
+import type { Owned } from './owners.js';
 import { Prng } from './prng.js';
 import { Trace } from './trace.js';
 
@@ -62,6 +63,8 @@ export class World {
   #lives = 0;
   #values = 0;
   #fresh = 0;
+  #epochSeen = 0;
+  #isProbing = false;
 
   constructor(setup: WorldSetup) {
     const { options } = setup;
@@ -141,7 +144,7 @@ export class World {
       const { life } = n;
       if (life) n.input(life, () => n.owners.releaseAll());
     }
-    this.queue.after(200, () => this.#drain());
+    if (!this.#isProbing) this.queue.after(200, () => this.#drain());
   }
 
   /** Every node is a running member and no request is open. */
@@ -161,43 +164,42 @@ export class World {
     });
   }
 
-  /** L1/L2: a fresh owner of every node gets EX on every name. */
+  /** L1/L2: a fresh owner of every node gets EX on every name, one after the other. */
   #probe(): void {
+    this.#isProbing = true;
     this.trace.add(this.queue.now, 0, 'probe');
-    const names = this.holdCheck.names;
-    const some = this.faultRandom.shuffle([...names]).slice(0, 6);
-    some.push('default/never-seen');
-    let left = this.nodes.length;
-    for (const n of this.nodes) {
-      const ask = (i: number): void => {
-        const name = some[i];
-        const { life } = n;
-        if (name === undefined) {
-          left--;
-          return;
-        }
-        if (!life) {
-          this.queue.after(100, () => ask(i));
-          return;
-        }
-        const [domain, rest] = name.split('/', 2) as [string, string];
-        n.input(life, () => {
-          n.owners.lock(life, {
-            session: null,
-            domain,
-            name: rest,
-            mode: EX,
-            isTry: false,
-            nodeOwned: false,
-            usesLvb: false,
-            deadline: 0,
-            onOutcome: (ok) => this.queue.after(ok ? 0 : 100, () => ask(ok ? i + 1 : i)),
-          });
+    const names = this.faultRandom.shuffle([...this.holdCheck.names]).slice(0, 6);
+    names.push('default/never-seen');
+    const probes = this.nodes.map((node) => ({ node, next: 0, lock: null as Owned | null, isGranted: false }));
+    const advance = (): boolean => {
+      for (const p of probes) {
+        if (p.lock && p.lock.phase !== 'gone') continue;
+        if (p.isGranted) p.next++;
+        p.isGranted = false;
+        p.lock = null;
+        const name = names[p.next];
+        const { life } = p.node;
+        if (name === undefined || !life || life.isStopping) continue;
+        const at = name.indexOf('/');
+        p.lock = p.node.owners.lock(life, {
+          session: null,
+          domain: name.slice(0, at),
+          name: name.slice(at + 1),
+          mode: EX,
+          isTry: false,
+          nodeOwned: false,
+          usesLvb: false,
+          deadline: 0,
+          onOutcome: (ok) => {
+            p.isGranted = ok;
+            const { lock } = p;
+            if (ok && lock) p.node.input(life, () => p.node.owners.release(lock));
+          },
         });
-      };
-      ask(0);
-    }
-    if (!this.runUntil(() => left === 0 && this.isIdle, this.options.healMs)) {
+      }
+      return probes.every((p) => p.next >= names.length) && this.isIdle;
+    };
+    if (!this.runUntil(advance, this.options.healMs)) {
       this.fail(`L1: the final locks of all names do not come through\n${this.#whatWaits()}`);
     }
   }
@@ -236,6 +238,13 @@ export class World {
   noted(node: number, level: string, event: string): void {
     this.trace.add(this.queue.now, node, 'note', level, event);
     this.count(`note ${event}`);
+  }
+
+  /** Some node has applied the view of this epoch: for the value blocks, masters may have gone. */
+  viewSeen(epoch: number): void {
+    if (epoch <= this.#epochSeen) return;
+    this.#epochSeen = epoch;
+    this.holdCheck.viewChanged(this.queue.now);
   }
 
   topologyChanged(): void {
@@ -294,7 +303,7 @@ export class World {
     }
     for (const n of this.nodes) {
       if (!n.life) continue;
-      lines.push(`dump of n${n.id}: ${JSON.stringify(n.life.core.dump()).slice(0, 6000)}`);
+      lines.push(`dump of n${n.id}: ${JSON.stringify(n.life.core.dump()).slice(0, 20000)}`);
     }
     return lines.join('\n');
   }
