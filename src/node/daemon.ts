@@ -104,7 +104,7 @@ export class Daemon {
             tls: config.tls,
             log,
             onMessage: (from, msg) => this.#onPeerMessage(from, msg),
-            onTurn: () => this.#sessions.turn(),
+            beforeFlush: () => this.#sessions.turn(),
             onUp: (peer, startCount, reset) => this.#step(() => this.#core.peerUp(this.#now(), peer, startCount, reset)),
             onDown: (peer) => this.#step(() => this.#core.peerDown(this.#now(), peer)),
           });
@@ -119,6 +119,7 @@ export class Daemon {
         now: this.#now(),
         newClusterId: journal.journalId,
         nodeOwned: journal.loadNodeOwned(),
+        isNodeOwnedUnsafe: config.unsafeNodeOwned,
       },
       this.#output(log),
     );

@@ -51,8 +51,8 @@ export interface PeerNetOptions {
   onMessage(from: NodeId, m: PeerMessage): void;
   onUp(peer: NodeId, startCount: StartCount, reset: boolean): void;
   onDown(peer: NodeId): void;
-  /** All messages of one chunk have been handed on: what came of them for local clients can leave. */
-  onTurn?: () => void;
+  /** Once per turn of the event loop, before anything is written to peers: clients wait for their answers, peers do not. */
+  beforeFlush?: () => void;
   /** For tests. */
   versions?: Versions;
   backlogBytesMax?: number;
@@ -242,6 +242,7 @@ export class PeerNet {
     this.#dirty.add(link);
     this.#flushing ??= setImmediate(() => {
       this.#flushing = null;
+      this.#o.beforeFlush?.();
       const links = [...this.#dirty];
       this.#dirty.clear();
       for (const one of links) one.flush();
@@ -299,10 +300,7 @@ export class PeerNet {
         return link ? link.opened(conn, result) : new TsdlmError('TSDLM_UNKNOWN_NODE', `node ${result.peer} is not configured`);
       },
       onFrame: (conn, type, b, start, end) => this.#links.get(conn.peer)?.onFrame(conn, type, b, start, end),
-      onTurn: (conn) => {
-        this.#links.get(conn.peer)?.onTurn();
-        this.#o.onTurn?.();
-      },
+      onTurn: (conn) => this.#links.get(conn.peer)?.onTurn(),
       onDrain: (conn) => this.#links.get(conn.peer)?.onDrain(),
       onClosed: (conn, error) => {
         this.#sockets.delete(socket);
