@@ -7,7 +7,7 @@ import { type Client, connect } from '../src/client/index.js';
 import { TestCluster } from '../test/fixtures/cluster.js';
 import { type Benchmark, type Context, cycleRate, freshName } from './context.js';
 import { echoRate, Floors, idealRate } from './floor-client.js';
-import { inTurns, type Row, type Subject } from './rounds.js';
+import { inTurns, type Row, ratioOf, type Subject } from './rounds.js';
 
 /** Names that another node masters, one per loop. */
 async function masteredBy(master: Client, context: Context, count: number): Promise<string[]> {
@@ -24,9 +24,10 @@ async function single(context: Context): Promise<Row[][]> {
     await startAll(cluster);
     const client = await connect({ socket: cluster.node(1).socket });
     await settled(client, context);
-    const echo = await floors.connect(await floors.server('echo'));
-    const echoTcp = await floors.connect(await floors.server('echo', 'tcp'));
-    const ideal = await floors.connect(await floors.server('ideal'));
+    const echo = await floors.open(floors.server('echo'));
+    const echoTcp = await floors.open(floors.server('echo', 'tcp'));
+    const ideal = await floors.open(floors.server('ideal'));
+    const pids = pidsOf(cluster);
     const groups: Row[][] = [];
     for (const [inFlight, target] of [
       [1, '>= 0.90 of ideal'],
@@ -38,10 +39,21 @@ async function single(context: Context): Promise<Row[][]> {
       const idealName = 'bare lock server';
       const mine = async (): Promise<number> => await cycleRate(client, inFlight, ms, () => freshName(context));
       const subjects: Subject[] = [
-        { name: echoName, unit: '/s', run: async () => (await echoRate(echo, inFlight, ms)) / 2 },
-        { name: 'echo / 2, TCP', unit: '/s', run: async () => (await echoRate(echoTcp, inFlight, ms)) / 2 },
-        { name: idealName, unit: '/s', against: echoName, run: async () => await idealRate(ideal, inFlight, ms) },
-        { name: 'tsdlm, cluster of one', unit: '/s', against: idealName, target, run: mine },
+        { name: echoName, unit: '/s', pids: echo.pids, run: async () => (await echoRate(echo.socket, inFlight, ms)) / 2 },
+        {
+          name: 'echo / 2, TCP',
+          unit: '/s',
+          pids: echoTcp.pids,
+          run: async () => (await echoRate(echoTcp.socket, inFlight, ms)) / 2,
+        },
+        {
+          name: idealName,
+          unit: '/s',
+          pids: ideal.pids,
+          against: echoName,
+          run: async () => await idealRate(ideal.socket, inFlight, ms),
+        },
+        { name: 'tsdlm, cluster of one', unit: '/s', pids, against: idealName, target, run: mine },
       ];
       const rows = await inTurns(`Cycles/s on a cluster of one, ${inFlight} in flight`, subjects, context.rounds);
       groups.push(withEcho(rows, echoName));
@@ -60,9 +72,9 @@ async function three(context: Context): Promise<Row[][]> {
   const floors = new Floors(tls.dir);
   try {
     await Promise.all([startAll(tls), startAll(plain)]);
-    const ideal = await floors.connect(await floors.server('ideal', 'tcp'));
-    const relayTls = await floors.connect(await floors.relay(true));
-    const relayPlain = await floors.connect(await floors.relay(false));
+    const ideal = await floors.open(floors.server('ideal', 'tcp'));
+    const relayTls = await floors.open(floors.relay(true));
+    const relayPlain = await floors.open(floors.relay(false));
     const clients = await Promise.all(
       [tls, plain].flatMap((c) => [connect({ socket: c.node(1).socket }), connect({ socket: c.node(2).socket })]),
     );
@@ -80,21 +92,33 @@ async function three(context: Context): Promise<Row[][]> {
       const namesTls = await masteredBy(tls1, context, inFlight);
       const namesPlain = await masteredBy(plain1, context, inFlight);
       const subjects: Subject[] = [
-        { name: idealName, unit: '/s', run: async () => await idealRate(ideal, inFlight, ms) },
-        { name: 'fresh names, TLS', unit: '/s', against: idealName, target, run: fresh(tls1) },
-        { name: 'fresh names, plain', unit: '/s', against: idealName, target, run: fresh(plain1) },
-        { name: 'relay / 2, TLS', unit: '/s', run: async () => (await echoRate(relayTls, inFlight, ms)) / 2 },
+        { name: idealName, unit: '/s', pids: ideal.pids, run: async () => await idealRate(ideal.socket, inFlight, ms) },
+        { name: 'fresh names, TLS', unit: '/s', pids: pidsOf(tls), against: idealName, target, run: fresh(tls1) },
+        { name: 'fresh names, plain', unit: '/s', pids: pidsOf(plain), against: idealName, target, run: fresh(plain1) },
+        {
+          name: 'relay / 2, TLS',
+          unit: '/s',
+          pids: relayTls.pids,
+          run: async () => (await echoRate(relayTls.socket, inFlight, ms)) / 2,
+        },
         {
           name: 'mastered by another node, TLS',
           unit: '/s',
+          pids: pidsOf(tls),
           against: 'relay / 2, TLS',
           target: inFlight === 1 ? '>= 0.77 of relay' : '',
           run: async () => await cycleRate(tls2, inFlight, ms, (n) => namesTls[n] as string),
         },
-        { name: 'relay / 2, plain', unit: '/s', run: async () => (await echoRate(relayPlain, inFlight, ms)) / 2 },
+        {
+          name: 'relay / 2, plain',
+          unit: '/s',
+          pids: relayPlain.pids,
+          run: async () => (await echoRate(relayPlain.socket, inFlight, ms)) / 2,
+        },
         {
           name: 'mastered by another node, plain',
           unit: '/s',
+          pids: pidsOf(plain),
           against: 'relay / 2, plain',
           target: inFlight === 1 ? '>= 0.77 of relay' : '',
           run: async () => await cycleRate(plain2, inFlight, ms, (n) => namesPlain[n] as string),
@@ -110,14 +134,19 @@ async function three(context: Context): Promise<Row[][]> {
   }
 }
 
+/** This process and the daemons. */
+function pidsOf(cluster: TestCluster): number[] {
+  return [process.pid, ...cluster.nodes.flatMap((node) => (node.process?.pid === undefined ? [] : [node.process.pid]))];
+}
+
 /** The ratio to the raw echo beside the one to the bare server. */
 function withEcho(rows: Row[], echoName: string): Row[] {
   const echo = rows.find((r) => r.name === echoName);
   const mine = rows.at(-1);
   if (!echo || !mine) return rows;
-  const ratios = mine.samples.map((v, i) => v / (echo.samples[i] ?? Number.NaN)).sort((a, b) => a - b);
-  const ratio = ratios[Math.floor(ratios.length / 2)] ?? Number.NaN;
-  return [...rows, { ...mine, against: echoName, ratio, target: '' }];
+  const ratio = ratioOf(mine.samples, echo.samples);
+  const cpuRatio = ratioOf(mine.cpuSamples, echo.cpuSamples);
+  return [...rows, { ...mine, against: echoName, ratio, cpuRatio, target: '' }];
 }
 
 /** Starts the daemons without relying on the level of their logs. */
@@ -143,9 +172,9 @@ async function connectWhenUp(socket: string): Promise<Client> {
   }
 }
 
-/** The node is a member of the domain and has served a lock; then a second of work for the compilers. */
+/** Work for the compilers of both ends: at one request in flight a turn is too short to warm them. */
 async function settled(client: Client, context: Context): Promise<void> {
-  await cycleRate(client, 32, context.isQuick ? 200 : 1000, () => freshName(context));
+  await cycleRate(client, 32, context.isQuick ? 1000 : 3000, () => freshName(context));
 }
 
 export const cycles: Benchmark = single;

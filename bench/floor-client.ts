@@ -10,6 +10,11 @@ import { FRAME_BYTES, Frames, LOCK, putRequest, UNLOCK } from './floor-frames.js
 
 const SERVER = fileURLToPath(new URL('./floor-server.js', import.meta.url));
 
+export interface Floor {
+  socket: Socket;
+  pids: number[];
+}
+
 /** Processes and sockets of one comparison; ends what it started, by process id. */
 export class Floors {
   readonly #dir: string;
@@ -21,9 +26,13 @@ export class Floors {
     this.#dir = dir;
   }
 
+  /** Processes of the server that was started last (two for a relay). */
+  last: number[] = [];
+
   async #start(args: string[]): Promise<void> {
     const child = spawn(process.execPath, [SERVER, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
     this.#children.push(child);
+    if (child.pid !== undefined) this.last.push(child.pid);
     await new Promise<void>((resolve, reject) => {
       child.once('exit', (code) => reject(new Error(`floor server ${args.join(' ')} ended with ${code}`)));
       child.stdout?.once('data', () => resolve());
@@ -32,6 +41,7 @@ export class Floors {
 
   /** Starts a server of one kind and says where it listens. */
   async server(kind: 'echo' | 'ideal' | 'watch', over: 'unix' | 'tcp' = 'unix'): Promise<string> {
+    this.last = [];
     const where = over === 'tcp' ? String(await freePort()) : join(this.#dir, `${kind}${this.#count++}`);
     await this.#start([kind, where]);
     return where;
@@ -39,6 +49,7 @@ export class Floors {
 
   /** Two processes: one that passes frames on over TCP (or TLS as between daemons) and one that sends them back. */
   async relay(tls: boolean): Promise<string> {
+    this.last = [];
     const port = String(await freePort());
     const where = join(this.#dir, `relay${this.#count++}`);
     await this.#start(['far', port, tls ? '1' : '0']);
@@ -57,6 +68,12 @@ export class Floors {
     socket.removeAllListeners('error');
     socket.on('error', () => {});
     return socket;
+  }
+
+  /** A connection to a server of its own, with the processes that work for it. */
+  async open(where: Promise<string>): Promise<Floor> {
+    const socket = await this.connect(await where);
+    return { socket, pids: [process.pid, ...this.last] };
   }
 
   close(): void {
@@ -156,7 +173,10 @@ export function idealRate(socket: Socket, inFlight: number, ms: number): Promise
   });
 }
 
-/** Hand-overs per second of one name between several connections to the bare lock server, and how often each had it. */
+/**
+ * Hand-overs per second of one name between several connections to the bare lock server, and how often each had it. Each
+ * connection asks for its next turn before it gives up the present one, so that there is always somebody to hand over to.
+ */
 export function idealHandOvers(sockets: readonly Socket[], ms: number): Promise<{ rate: number; counts: number[] }> {
   return new Promise((resolve) => {
     const name = `h/${++names}`;
@@ -169,27 +189,24 @@ export function idealHandOvers(sockets: readonly Socket[], ms: number): Promise<
     sockets.forEach((socket, i) => {
       const frames = new Frames();
       const lock = Buffer.alloc(FRAME_BYTES);
-      const unlock = Buffer.alloc(FRAME_BYTES);
+      const both = Buffer.alloc(2 * FRAME_BYTES);
       putRequest(lock, 0, LOCK, 0, name);
-      putRequest(unlock, 0, UNLOCK, 0, name);
+      putRequest(both, 0, LOCK, 0, name);
+      putRequest(both, FRAME_BYTES, UNLOCK, 0, name);
       const onData = (chunk: Buffer): void => {
         const b = frames.take(chunk);
         for (let p = 0; p < b.length; p += FRAME_BYTES) {
-          if (b[p] === LOCK) {
-            if (took === 0) {
-              counts[i] = (counts[i] as number) + 1;
-              if (last !== i) changes++;
-              last = i;
-            }
-            socket.write(unlock);
-            continue;
-          }
+          if (b[p] !== LOCK) continue;
           const now = performance.now() - began;
           if (now < ms) {
-            socket.write(lock);
+            counts[i] = (counts[i] as number) + 1;
+            if (last !== i) changes++;
+            last = i;
+            socket.write(both);
             continue;
           }
           if (took === 0) took = now;
+          socket.write(both.subarray(FRAME_BYTES));
           socket.off('data', onData);
           if (--left === 0) resolve({ rate: (changes / took) * 1000, counts });
         }
