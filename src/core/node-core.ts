@@ -86,6 +86,7 @@ export class NodeCore implements CoreApi {
         startCount: init.incarnation.startCount,
         view: this.membership.view,
         nodeOwned: init.nodeOwned,
+        isNodeOwnedUnsafe: init.isNodeOwnedUnsafe ?? false,
         ...(init.tuning ? { tuning: init.tuning } : {}),
       },
       engineOut,

@@ -13,6 +13,8 @@ import type { PeerMessage } from '../protocol/peer-messages.js';
 export interface CoreInit extends MembershipInit {
   /** Node-owned locks found in the journal (same boot id only; the journal module has dropped others). */
   nodeOwned: NodeOwnedRecord[];
+  /** `unsafe_node_owned`: this node's own locks do not keep it from being fenced by its lease alone (rule 2). Default false. */
+  isNodeOwnedUnsafe?: boolean;
 }
 
 export interface CoreOutput extends Omit<EngineOutput, 'send' | 'propose'> {

@@ -28,6 +28,7 @@ export interface EngineInit {
   startCount: StartCount;
   view: View;
   nodeOwned: NodeOwnedRecord[];
+  isNodeOwnedUnsafe?: boolean;
   tuning?: Partial<EngineTuning>;
 }
 
@@ -55,6 +56,7 @@ export class Engine {
       placeClaim: (res) => placeClaim(this.state, res),
     };
     this.state = new EngineState(init.self, init.startCount, init.view, out, hooks, init.tuning);
+    this.state.isNodeOwnedUnsafe = init.isNodeOwnedUnsafe ?? false;
     for (const record of init.nodeOwned) this.claimable.push(this.lockFromRecord(record));
   }
 
@@ -153,7 +155,9 @@ export class Engine {
     const s = this.state;
     s.now = now;
     const lock = local as Lock;
-    if (lock.st === ST_HELD || lock.st === ST_CONVERTING) {
+    if (lock.st === ST_HELD && lock.isUntold) {
+      this.giveUp(lock, 'TSDLM_CANCELLED');
+    } else if (lock.st === ST_HELD || lock.st === ST_CONVERTING) {
       hold.preparePut(lock, options?.lvb ?? null, options?.lvbInvalid ?? false);
       hold.unlock(s, lock);
     } else if (isClaim(lock)) {
@@ -183,6 +187,13 @@ export class Engine {
   private giveUp(lock: Lock, code: ErrorCode): void {
     const s = this.state;
     if (lock.isZombie || isClaim(lock)) return;
+    if (lock.st === ST_HELD && lock.isUntold) {
+      // Granted, but the journal has not written it yet and the owner does not know: it is given back.
+      lock.isZombie = true;
+      s.out.denied(lock, code);
+      hold.unlock(s, lock);
+      return;
+    }
     if (s.waiting.delete(lock)) {
       lock.st = ST_GONE;
       s.out.denied(lock, code);
@@ -267,6 +278,7 @@ export class Engine {
     s.now = now;
     s.view = view;
     s.clock.lift(view.epoch, 0);
+    if (s.isOver) return;
     for (const dv of view.domains) this.applyDomain(dv);
     this.startWaiting();
     for (const domain of [...s.domains.values()]) this.replayAhead(domain);
@@ -316,12 +328,8 @@ export class Engine {
     const s = this.state;
     lock.st = ST_GONE;
     s.journal({ op: 'del', id: lock.id }, () => {});
-    if (lock.isReleaseWished) {
-      s.out.released(lock);
-      return;
-    }
     s.note('warn', 'node-owned-lock-void', { domain: lock.domain, name: lock.name });
-    s.out.lost(lock, 'TSDLM_LOST');
+    hold.tellVoid(s, lock);
   }
 
   private dropDomain(domain: Domain): void {
@@ -365,6 +373,7 @@ export class Engine {
     this.aheadOfDomain.clear();
     s.deferred = [];
     s.isLeased = false;
+    s.isOver = true;
     for (const lock of locks) this.resetLock(lock);
   }
 
@@ -404,6 +413,7 @@ export class Engine {
   /** The next incarnation of this process. */
   reincarnate(startCount: StartCount): void {
     this.state.startCount = startCount;
+    this.state.isOver = false;
   }
 
   // --- Time and the rest --------------------------------------------------------------------------------------------------

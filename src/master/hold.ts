@@ -242,14 +242,15 @@ export function onGranted(s: EngineState, lock: Lock): void {
     return;
   }
   if (lock.nodeOwned) {
+    lock.isUntold = wasFirst && !wasClaim;
     s.journal(
       { op: 'put', record: nodeOwnedRecord(lock) },
       () => {
-        if (lock.st === ST_HELD) announce(s, lock);
+        if (lock.st === ST_HELD && !lock.isZombie) announce(s, lock);
       },
       (code) => {
         // The journal has no room: what it cannot remember is not granted. A conversion stands, its lock is remembered.
-        if (lock.st !== ST_HELD) return;
+        if (lock.st !== ST_HELD || lock.isZombie) return;
         if (!wasFirst) return announce(s, lock);
         lock.isZombie = true;
         s.out.denied(lock, code);
@@ -289,10 +290,19 @@ export function confirmClaim(s: EngineState, lock: Lock): void {
     });
     return;
   }
+  lock.isUntold = false;
   s.out.granted(lock);
 }
 
+/** A claim came to nothing: the owner is told what it has lost, or that its request is over when it never heard of a grant. */
+export function tellVoid(s: EngineState, lock: Lock): void {
+  if (lock.isReleaseWished) s.out.released(lock);
+  else if (lock.isUntold) s.out.denied(lock, 'TSDLM_UNAVAILABLE');
+  else s.out.lost(lock, 'TSDLM_LOST');
+}
+
 function announce(s: EngineState, lock: Lock): void {
+  lock.isUntold = false;
   s.out.granted(lock);
   if (lock.keptBast >= 0) {
     const mode = lock.keptBast as Mode;
@@ -339,12 +349,8 @@ export function onDenied(s: EngineState, lock: Lock, code: ErrorCode): void {
   remove(s, lock);
   if (isClaim) {
     s.journal({ op: 'del', id: lock.id }, () => {});
-    if (lock.isReleaseWished) {
-      s.out.released(lock);
-      return;
-    }
     s.note('warn', 'node-owned-lock-not-confirmed', { domain: lock.domain, name: lock.name });
-    s.out.lost(lock, 'TSDLM_LOST');
+    tellVoid(s, lock);
     return;
   }
   if (!lock.isZombie) s.out.denied(lock, code);

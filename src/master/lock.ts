@@ -67,6 +67,8 @@ export class Lock implements LocalLock {
   isZombie = false;
   /** What the owner is told instead of TSDLM_CANCELLED: why the request was given up. */
   endCode: ErrorCode | null = null;
+  /** Granted for the first time, and its owner is told once the journal has it. */
+  isUntold = false;
   /** Its owner released it while it was being claimed after a restart: the release follows the claim. */
   isReleaseWished = false;
   /** A cancel was sent for the request under way. */

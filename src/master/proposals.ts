@@ -7,12 +7,17 @@ import type { EngineState } from './state.js';
 
 /** This node's record in the view, if it is about this incarnation. */
 export function ownRecord(s: EngineState): NodeView | null {
+  if (s.isOver) return null;
   const me = s.view.nodes.find((n) => n.id === s.self);
   return me?.incarnation?.startCount === s.startCount ? me : null;
 }
 
-/** Node-owned locks may be granted: the view knows that this node has some (rule 2). */
+/**
+ * Node-owned locks may be granted: the view knows that this node has some, so that its lease alone never counts as its
+ * end (rule 2); or the operator takes that risk.
+ */
 export function isNodeOwnedMarked(s: EngineState): boolean {
+  if (s.isNodeOwnedUnsafe) return true;
   return ownRecord(s)?.nodeOwned ?? false;
 }
 
@@ -27,7 +32,7 @@ export function proposeWanted(s: EngineState): void {
     let isMarkWanted = false;
     for (const lock of s.waiting) {
       if (!s.domains.has(lock.domain)) wanted.add(lock.domain);
-      if (lock.nodeOwned && !me.nodeOwned) isMarkWanted = true;
+      if (lock.nodeOwned && !isNodeOwnedMarked(s)) isMarkWanted = true;
     }
     for (const name of [...wanted].sort()) propose({ c: 'domainJoin', ...who, name });
     if (isMarkWanted) propose({ c: 'nodeOwned', ...who, on: true });

@@ -128,6 +128,9 @@ export class Gate {
         continue;
       }
       const { startCount } = about(node);
+      // Ended by its own lease alone, and its next incarnation is at the door: that one takes the place (view.ts mayReturn).
+      const overAt = this.host.overAt(node.id, startCount);
+      if (isSelfOnly(node) && this.presence.isBeingReplaced(now, node) && now < overAt + this.limits.deadMs) continue;
       let run = this.runs.find((r) => r.node === node.id);
       if (run === undefined) {
         run = new FenceRun(node.id, startCount, this.reasons.get(node.id) ?? 'begun by an earlier leader', this.host);
@@ -135,7 +138,7 @@ export class Gate {
         this.host.note('warn', 'fencing', { node: node.id, startCount, levels: node.fence.map((l) => l.join('+')) });
       }
       const levels = node.id === this.self ? [['self']] : node.fence;
-      const method = run.tick(now, node, levels, this.host.overAt(node.id, startCount));
+      const method = run.tick(now, node, levels, overAt);
       if (method !== null) this.host.propose({ c: 'fenced', node: node.id, startCount, method });
     }
   }
@@ -178,6 +181,10 @@ export class Gate {
 
 function about(node: NodeView): { node: NodeId; startCount: StartCount } {
   return { node: node.id, startCount: node.incarnation?.startCount ?? 0 };
+}
+
+function isSelfOnly(node: NodeView): boolean {
+  return node.fence.every((level) => level.every((method) => method === 'self'));
 }
 
 /** A one-way link is none. */

@@ -9,7 +9,7 @@ import type { ErrorCode } from '../protocol/errors.js';
 import type { Incarnation, Millis, NodeId } from '../protocol/ids.js';
 import type { Presence } from './presence.js';
 import type { View } from './types.js';
-import { findNode, isLive } from './view.js';
+import { findNode, isLive, mayReturn } from './view.js';
 
 export type JoinVerdict = { what: 'admit' } | { what: 'wait'; why: string } | { what: 'refuse'; code: ErrorCode; text: string };
 
@@ -40,11 +40,12 @@ export function judgeJoin(now: Millis, id: NodeId, inc: Incarnation, context: Jo
     if (inc.startCount <= old.startCount) {
       return same ? wait('known') : refuse('TSDLM_STALE_INCARNATION', staleText(id, inc.startCount, old.startCount));
     }
-    if (node.state === 'fencing' || node.state === 'fenced') {
+    const isReturning = node.state === 'fencing' && mayReturn(node, inc);
+    if ((node.state === 'fencing' && !isReturning) || node.state === 'fenced') {
       return refuse('TSDLM_NOT_ALLOWED', `node ${id} is being fenced: it is admitted once that is done`);
     }
     if (node.state === 'leaving') return wait('leaving');
-    if (isLive(node)) {
+    if (isLive(node) || isReturning) {
       presence.asked(now, id, inc);
       if (old.machineId !== inc.machineId) {
         return refuse(

@@ -149,10 +149,12 @@ function applyJoin(view: View, id: NodeId, inc: Incarnation): View {
   const node = findNode(view, id);
   if (node === undefined || isLastEpoch(view)) return view;
   const old = node.incarnation;
-  if (node.state === 'fencing' || node.state === 'fenced' || node.state === 'leaving') return view;
+  if ((node.state === 'fencing' && !mayReturn(node, inc)) || node.state === 'fenced' || node.state === 'leaving') return view;
   if (old !== null && (inc.startCount <= old.startCount || inc.journalId !== old.journalId)) return view;
   const continues =
-    old !== null && isLive(node) && old.bootId === inc.bootId && old.machineId === inc.machineId ? old.startCount : 0;
+    old !== null && (isLive(node) || node.state === 'fencing') && old.bootId === inc.bootId && old.machineId === inc.machineId
+      ? old.startCount
+      : 0;
   const epoch = view.epoch + 1;
   const member: Member = { node: id, startCount: inc.startCount, continues };
   const known = view.domains.some((d) => d.dom === DEFAULT_DOM);
@@ -177,6 +179,16 @@ function applyJoin(view: View, id: NodeId, inc: Incarnation): View {
       since: epoch,
     }),
   };
+}
+
+/**
+ * A node that only its own lease ends may come back on the same boot while that lease is still waited for: nothing was
+ * sent that could hit it later (trap 10), and until `fenced` its node-owned locks are its own.
+ */
+export function mayReturn(node: NodeView, inc: Incarnation): boolean {
+  const old = node.incarnation;
+  if (old === null || old.bootId !== inc.bootId || old.machineId !== inc.machineId) return false;
+  return node.fence.every((level) => level.every((method) => method === 'self'));
 }
 
 function applyNodeLeave(view: View, about: About): View {
