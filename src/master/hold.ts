@@ -242,7 +242,7 @@ export function onGranted(s: EngineState, lock: Lock): void {
     return;
   }
   if (lock.nodeOwned) {
-    lock.isUntold = wasFirst && !wasClaim;
+    if (wasFirst && !wasClaim) lock.isUntold = true;
     s.journal(
       { op: 'put', record: nodeOwnedRecord(lock) },
       () => {

@@ -188,8 +188,22 @@ t.test('a new leader only finishes what was fenced already', async (t) => {
   }
 });
 
+t.test(
+  'rule 2: a node that only its lease ends comes back on the same boot once that is over, without an eviction',
+  async (t) => {
+    const c = ready(9);
+    const id = follower(c);
+    c.isolate(id);
+    c.until(() => c.state(id) === 'fencing', 20_000);
+    c.heal();
+    t.ok(c.until(() => c.settled(), 30_000));
+    t.equal(c.checks.commands('evicted', id).length, 0);
+    t.same(c.checks.problems, []);
+  },
+);
+
 t.test('a node that is alive but being fenced gets no lease and comes back only after the eviction', async (t) => {
-  const c = ready(9);
+  const c = ready(9, { fence: [['dev']] });
   const id = follower(c);
   c.isolate(id);
   c.until(() => c.state(id) === 'fencing', 20_000);

@@ -96,7 +96,8 @@ t.test('a join is ignored for an old start count, another journal, and while the
   t.equal(applyCommand(base, { c: 'join', node: 1, inc: { ...inc(1, 9), journalId: 'x' } }), base);
   t.equal(applyCommand(base, join(9, 1)), base);
   const fencing = applyCommand(base, { c: 'fencing', node: 1, startCount: 3, reason: '' });
-  t.equal(applyCommand(fencing, join(1, 4)), fencing);
+  t.equal(applyCommand(fencing, { c: 'join', node: 1, inc: { ...inc(1, 4), bootId: 'other' } }), fencing);
+  t.same(membersOf(applyCommand(fencing, join(1, 4)), 1), [[1, 4, 3]], 'on the same boot, where only its lease ends it');
   const fenced = applyCommand(fencing, { c: 'fenced', node: 1, startCount: 3, method: 'self' });
   t.equal(applyCommand(fenced, join(1, 4)), fenced);
   const leaving = applyCommand(base, { c: 'nodeLeave', node: 1, startCount: 3 });
