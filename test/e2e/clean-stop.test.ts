@@ -3,6 +3,8 @@ import t from 'tap';
 import { monotonicMs } from '../../src/client/index.js';
 import { DEFAULT_LIMITS, world } from '../fixtures/e2e.js';
 import { within } from '../fixtures/until.js';
+import { Workload } from '../fixtures/workload.js';
+import { Prng } from '../sim/prng.js';
 
 /** From SIGTERM to the grant elsewhere: no lease is waited for. */
 const AT_ONCE_MS = DEFAULT_LIMITS.leaseMs * 0.75;
@@ -60,8 +62,32 @@ async function stopMaster(master: number, waiterNode: number, third: number): Pr
   });
 }
 
+/** Requests, releases and new values are under way all the time while masters leave. */
+async function stopUnderLoad(): Promise<void> {
+  await t.test('masters leave one after the other under load: no value is lost, nobody is disturbed', async (t) => {
+    const load = new Workload(Array.from({ length: 12 }, (_, i) => `busy ${i}`));
+    for (const node of w.cluster.nodes) {
+      for (let i = 0; i < 3; i++) load.add(await w.owner(node.id), new Prng(node.id * 10 + i));
+    }
+    for (const node of w.cluster.nodes) {
+      t.same(await node.stop(), { code: 0, signal: null });
+      await node.restart();
+    }
+    await within('the last requests end', load.stop(), 30_000);
+    t.same(load.wrong, []);
+    t.equal(load.outcomes.get('TSDLM_LOST') ?? 0, 0, `no lock was lost: ${JSON.stringify(Object.fromEntries(load.outcomes))}`);
+    for (const node of w.cluster.nodes) {
+      t.notOk(
+        node.log.some((l) => l.event === 'left-uncleanly'),
+        `${node.name} left cleanly`,
+      );
+    }
+  });
+}
+
 const leader = await w.cluster.leader();
 const [a, b] = [1, 2, 3].filter((id) => id !== leader) as [number, number];
 await stopMaster(a, b, leader);
 await stopMaster(leader, a, b);
+await stopUnderLoad();
 await w.judge();
