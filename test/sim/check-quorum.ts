@@ -18,7 +18,7 @@ export class QuorumChecker {
 
   topologyChanged(nodes: readonly SimNode[], isOpen: (a: number, b: number) => boolean, now: number): void {
     const voters = nodes.filter((n) => n.config.voter).length;
-    const todo = new Set(nodes.filter((n) => n.life && !n.isPaused));
+    const todo = new Set(nodes.filter((n) => n.life && !n.isStandingStill));
     for (const n of nodes) if (!todo.has(n)) this.#set(n.id, false, now);
     for (const first of todo) {
       todo.delete(first);

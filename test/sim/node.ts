@@ -43,6 +43,8 @@ export class SimNode {
   #boot = 1;
   life: Life | null = null;
   isPaused = false;
+  /** Runs again, but has not worked off its backlog. */
+  #isWaking = false;
   #backlog: { life: Life; run: () => void }[] = [];
   #pauseUntil = 0;
   /** Off on purpose (stopped, or waiting for its restart): the healing phase starts it again. */
@@ -57,6 +59,11 @@ export class SimNode {
     this.#rate = 1 + this.random.between(-drift, drift);
     this.disk = new NodeDisk(world.queue, this.random, world.options.diskMs);
     this.owners = new NodeOwners(this);
+  }
+
+  /** Gets no processor at all. */
+  get isStandingStill(): boolean {
+    return this.isPaused && !this.#isWaking;
   }
 
   /** This node's monotonic clock, ms. */
@@ -190,6 +197,7 @@ export class SimNode {
     if (this.isPaused) return;
     world.trace.add(world.queue.now, this.id, 'pause', ms);
     this.isPaused = true;
+    this.#isWaking = false;
     world.topologyChanged();
     const life = this.life;
     world.queue.after(world.network.silenceMs, () => {
@@ -204,7 +212,9 @@ export class SimNode {
       if (this.world.queue.now < this.#pauseUntil) this.#resumeAt(life);
       else {
         this.world.trace.add(this.world.queue.now, this.id, 'resume', this.#backlog.length);
-        // Timers and sockets are served in no order that one could rely on (trap 9): some of the backlog swaps places.
+        // Timers and sockets are served in no order that one could rely on (trap 9).
+        this.#isWaking = true;
+        this.world.topologyChanged();
         if (this.random.chance(0.5)) this.#tickFirst(life);
         this.#drain(life);
       }
@@ -220,7 +230,7 @@ export class SimNode {
     const next = this.#backlog.shift();
     if (!next) {
       this.isPaused = false;
-      this.world.topologyChanged();
+      this.#isWaking = false;
       return;
     }
     if (next.life === life) next.run();

@@ -293,7 +293,7 @@ export class NodeOwners {
       };
       world.holdCheck.granted(o.hold, now);
     }
-    if (!isDown && mode === EX) world.holdCheck.token(o.hold as Hold, lock.te, lock.tc);
+    if (!isDown && mode === EX && !o.isClaim) world.holdCheck.token(o.hold as Hold, lock.te, lock.tc);
     if (!isDown && mode > NL && o.usesLvb) this.#checkValue(o, lock);
     this.#outcome(o, true);
     if (o.isUnwanted) this.#soon(o, () => this.release(o));
