@@ -9,19 +9,19 @@ import { ERROR_CODES, type ErrorCode } from '../protocol/errors.js';
 import type { Millis, NodeId, StartCount } from '../protocol/ids.js';
 import { DOMAINS_MAX, PARKED_MESSAGES_MAX } from '../protocol/limits.js';
 import type { Mode } from '../protocol/modes.js';
-import { LOCK_LVB, LOCK_NODE_OWNED, LOCK_RECLAIM, LOCK_TRY, type LockMessage } from '../protocol/peer-messages.js';
+import { LOCK_LVB, LOCK_NODE_OWNED, LOCK_TRY, type LockMessage } from '../protocol/peer-messages.js';
 import { DeadlineTable } from './deadlines.js';
 import { dispatch, replayParked } from './dispatch.js';
 import { Domain } from './domain.js';
 import * as hold from './hold.js';
 import { tickIdle } from './idle.js';
-import { Lock, ST_CONVERTING, ST_GONE, ST_HELD, ST_LOCKING, ST_NEW, ST_UNLOCKING } from './lock.js';
-import { LockRes } from './lockres.js';
+import { detachedRes, endForIncarnation, isClaim, lockFromRecord, takeClaims } from './incarnation.js';
+import { Lock, ST_CONVERTING, ST_GONE, ST_HELD, ST_LOCKING, ST_NEW } from './lock.js';
 import { tickMastery } from './mastery.js';
 import { isNodeOwnedMarked, proposeLeft, proposeWanted } from './proposals.js';
 import { applyDomainView, placeClaim, sendDoneWhenReady } from './recovery.js';
 import { EngineState, type EngineTuning, type Hooks } from './state.js';
-import { type EngineOutput, type LocalLock, type LockOptions, LVB_INVALID, LVB_VALID, type NodeOwnedRecord } from './types.js';
+import { type EngineOutput, type LocalLock, type LockOptions, LVB_VALID, type NodeOwnedRecord } from './types.js';
 
 export interface EngineInit {
   self: NodeId;
@@ -37,10 +37,6 @@ const EPOCH_AHEAD_MAX = 10_000;
 
 export class Engine {
   readonly state: EngineState;
-  /** Placeholders for requests whose domain is not active here, by domain name. */
-  private readonly detached = new Map<string, Domain>();
-  /** Node-owned locks of the incarnation before, to be claimed by this one. */
-  private claimable: Lock[] = [];
   /** Messages for domains we are not in (yet), by domain number. */
   private readonly aheadOfDomain = new Map<number, { from: NodeId; msg: LockMessage }[]>();
   private proposeAt = 0;
@@ -57,7 +53,7 @@ export class Engine {
     };
     this.state = new EngineState(init.self, init.startCount, init.view, out, hooks, init.tuning);
     this.state.isNodeOwnedUnsafe = init.isNodeOwnedUnsafe ?? false;
-    for (const record of init.nodeOwned) this.claimable.push(this.lockFromRecord(record));
+    for (const record of init.nodeOwned) this.state.claimable.push(lockFromRecord(this.state, record));
   }
 
   // --- The master's answers, to local owners directly, to others by message -----------------------------------------
@@ -105,7 +101,7 @@ export class Engine {
     const flags = (options.try ? LOCK_TRY : 0) | (options.nodeOwned ? LOCK_NODE_OWNED : 0) | (options.lvb ? LOCK_LVB : 0);
     const domain = s.domains.get(options.domain);
     const isReady = domain !== undefined && s.isLeased && !domain.isLeaving && (!options.nodeOwned || isNodeOwnedMarked(s));
-    const res = isReady ? s.resource(domain, options.name) : this.detachedRes(options.domain, options.name);
+    const res = isReady ? s.resource(domain, options.name) : detachedRes(s, options.domain, options.name);
     const lock = new Lock(s.newLockId(), s.self, res, options.mode, flags, options.who, options.why);
     lock.ctx = options.ctx;
     lock.since = now;
@@ -121,6 +117,9 @@ export class Engine {
     }
     if (isReady) {
       hold.start(s, lock);
+    } else if (this.isRoomless(options.domain)) {
+      lock.st = ST_GONE;
+      s.out.denied(lock, 'TSDLM_LIMIT_REACHED');
     } else {
       lock.st = ST_NEW;
       s.waiting.add(lock);
@@ -183,6 +182,12 @@ export class Engine {
     lock.flags |= LOCK_LVB;
   }
 
+  /** All domains there may be are in use, and this is none of them. */
+  private isRoomless(domainName: string): boolean {
+    const { domains } = this.state.view;
+    return domains.length >= DOMAINS_MAX && domains.every((d) => d.name !== domainName && d.members.length > 0);
+  }
+
   /** Ends a request that still waits, with `code` for its owner. */
   private giveUp(lock: Lock, code: ErrorCode): void {
     const s = this.state;
@@ -202,24 +207,6 @@ export class Engine {
     if (lock.st !== ST_NEW && lock.st !== ST_LOCKING && lock.st !== ST_CONVERTING) return;
     lock.endCode = code;
     if (hold.cancel(s, lock)) s.out.denied(lock, code);
-  }
-
-  private detachedRes(domainName: string, name: string): LockRes {
-    let domain = this.detached.get(domainName);
-    if (!domain) {
-      domain = new Domain(0, domainName);
-      this.detached.set(domainName, domain);
-    }
-    return new LockRes(domain, name);
-  }
-
-  private lockFromRecord(r: NodeOwnedRecord): Lock {
-    const flags = LOCK_NODE_OWNED | LOCK_RECLAIM;
-    const lock = new Lock(r.id, this.state.self, this.detachedRes(r.domain, r.name), r.mode, flags, r.who, r.why);
-    lock.te = r.te;
-    lock.tc = r.tc;
-    lock.lvbState = LVB_INVALID;
-    return lock;
   }
 
   // --- Messages ---------------------------------------------------------------------------------------------------------
@@ -303,15 +290,7 @@ export class Engine {
       this.aheadOfDomain.delete(dv.dom);
     }
     if (domain.epoch === dv.epoch) return;
-    const claims: Lock[] = [];
-    if (isNew && this.claimable.length > 0) {
-      for (const lock of this.claimable) {
-        if (lock.domain !== dv.name) continue;
-        if (me.continues !== 0) claims.push(lock);
-        else this.loseClaim(lock);
-      }
-      this.claimable = this.claimable.filter((lock) => lock.domain !== dv.name);
-    }
+    const claims = isNew ? takeClaims(s, dv.name, me.continues !== 0) : [];
     applyDomainView(s, domain, dv, claims);
   }
 
@@ -322,14 +301,6 @@ export class Engine {
     s.isLeased = isLeased;
     this.startWaiting();
     this.finish();
-  }
-
-  private loseClaim(lock: Lock): void {
-    const s = this.state;
-    lock.st = ST_GONE;
-    s.journal({ op: 'del', id: lock.id }, () => {});
-    s.note('warn', 'node-owned-lock-void', { domain: lock.domain, name: lock.name });
-    hold.tellVoid(s, lock);
   }
 
   private dropDomain(domain: Domain): void {
@@ -374,40 +345,7 @@ export class Engine {
     s.deferred = [];
     s.isLeased = false;
     s.isOver = true;
-    for (const lock of locks) this.resetLock(lock);
-  }
-
-  private resetLock(lock: Lock): void {
-    const s = this.state;
-    const st = lock.st;
-    const wasClaim = isClaim(lock);
-    lock.prev = lock.next = null;
-    lock.q = 0;
-    lock.res = this.detachedRes(lock.domain, lock.name);
-    lock.basted = lock.keptBast = -1;
-    lock.isCancelling = false;
-    if (lock.isZombie) {
-      lock.st = ST_GONE;
-    } else if (wasClaim) {
-      this.claimable.push(lock);
-    } else if (st === ST_NEW || st === ST_LOCKING) {
-      lock.st = ST_NEW;
-      lock.mode = -1;
-      s.waiting.add(lock);
-    } else if (st === ST_UNLOCKING) {
-      lock.st = ST_GONE;
-      s.out.released(lock);
-    } else if (lock.nodeOwned) {
-      if (st === ST_CONVERTING) s.out.denied(lock, 'TSDLM_UNAVAILABLE');
-      lock.st = ST_NEW;
-      lock.want = lock.mode as Mode;
-      lock.mode = -1;
-      lock.flags |= LOCK_RECLAIM;
-      this.claimable.push(lock);
-    } else {
-      lock.st = ST_GONE;
-      s.out.lost(lock, 'TSDLM_LOST');
-    }
+    for (const lock of locks) endForIncarnation(s, lock);
   }
 
   /** The next incarnation of this process. */
@@ -498,9 +436,4 @@ export class Engine {
       if (!domain.isRecovering && domain.parked.length > 0) replayParked(s, domain);
     }
   }
-}
-
-/** A node-owned lock of before a restart, or lapse, that has not been confirmed yet. */
-function isClaim(lock: Lock): boolean {
-  return (lock.flags & LOCK_RECLAIM) !== 0 && lock.st !== ST_GONE;
 }

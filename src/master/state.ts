@@ -83,6 +83,10 @@ export class EngineState {
   waiting = new Set<Lock>();
   /** A valid lease is at hand: local requests are served. */
   isLeased = false;
+  /** Placeholders for locks whose domain is not active here, by domain name. */
+  readonly detached = new Map<string, Domain>();
+  /** Node-owned locks of the incarnation before, to be claimed by this one. */
+  claimable: Lock[] = [];
   /** This incarnation is over and the next has not begun: views are noted, nothing is done for a membership. */
   isOver = false;
   /** The operator takes the risk that an expired lease frees node-owned locks (`unsafe_node_owned`). */

@@ -2,11 +2,17 @@
  * The `[[nodes]]` of the configuration: who they are, where they are reached, who votes, how each is fenced.
  */
 import type { FenceMethodConfig } from '../fence/types.js';
+import type { NodeConfig } from '../membership/types.js';
 import { NODE_MAX } from '../protocol/ids.js';
 import { VOTERS_MAX } from '../protocol/limits.js';
-import type { ConfiguredNode } from './config.js';
 import type { Complaints, TableReader } from './config-reader.js';
 import { nearest } from './nearest.js';
+
+/** A node as configured: what the membership core needs, and where it is reached. */
+export interface ConfiguredNode extends NodeConfig {
+  host: string;
+  port: number;
+}
 
 const LEVELS_MAX = 8;
 

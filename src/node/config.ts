@@ -18,7 +18,7 @@ import type { NodeId } from '../protocol/ids.js';
 import { DOMAINS_MAX } from '../protocol/limits.js';
 import { defaultSocketPath, defaultStateDir } from '../protocol/paths.js';
 import { readFenceMethods } from './config-fence.js';
-import { readNodes } from './config-nodes.js';
+import { type ConfiguredNode, readNodes } from './config-nodes.js';
 import { Complaints, TableReader } from './config-reader.js';
 import { LOG_LEVELS, type LogLevel } from './log.js';
 import { parseToml } from './toml.js';
@@ -27,12 +27,6 @@ import { parseToml } from './toml.js';
 export const DEFAULT_PORT = 7719;
 const KEY_CHARS_MIN = 16;
 const KEY_CHARS_MAX = 4096;
-
-/** A node as configured: what the membership core needs, and where it is reached. */
-export interface ConfiguredNode extends NodeConfig {
-  host: string;
-  port: number;
-}
 
 /** Who may master the locks of a domain: any member (as ocfs2), or voters only (as LOCK_GULM). */
 export const DOMAIN_POLICIES = ['peer'] as const;

@@ -1,0 +1,97 @@
+/**
+ * What becomes of local requests where one incarnation of the node ends and the next begins.
+ *
+ * Session locks are lost with the lease. Requests that wait go on waiting for the next membership. Node-owned locks are
+ * neither: an expired lease never frees them (rule 2), so they are kept aside as *claimable*, like those that come from the
+ * journal after a restart, and the next incarnation claims them from their masters (rules 1, 3; recovery.ts). Between
+ * two incarnations a lock is *detached*: it belongs to a resource of no real domain.
+ */
+
+import type { Mode } from '../protocol/modes.js';
+import { LOCK_NODE_OWNED, LOCK_RECLAIM } from '../protocol/peer-messages.js';
+import { Domain } from './domain.js';
+import { tellVoid } from './hold.js';
+import { Lock, ST_CONVERTING, ST_GONE, ST_LOCKING, ST_NEW, ST_UNLOCKING } from './lock.js';
+import { LockRes } from './lockres.js';
+import type { EngineState } from './state.js';
+import { LVB_INVALID, type NodeOwnedRecord } from './types.js';
+
+/** Names of domains for which a placeholder is kept. */
+const DETACHED_MAX = 1024;
+
+/** A resource for a lock that has no active domain. */
+export function detachedRes(s: EngineState, domainName: string, name: string): LockRes {
+  let domain = s.detached.get(domainName);
+  if (!domain) {
+    if (s.detached.size >= DETACHED_MAX) s.detached.clear();
+    domain = new Domain(0, domainName);
+    s.detached.set(domainName, domain);
+  }
+  return new LockRes(domain, name);
+}
+
+/** A node-owned lock from the journal, to be claimed. */
+export function lockFromRecord(s: EngineState, r: NodeOwnedRecord): Lock {
+  const flags = LOCK_NODE_OWNED | LOCK_RECLAIM;
+  const lock = new Lock(r.id, s.self, detachedRes(s, r.domain, r.name), r.mode, flags, r.who, r.why);
+  lock.te = r.te;
+  lock.tc = r.tc;
+  lock.lvbState = LVB_INVALID;
+  return lock;
+}
+
+/** A node-owned lock of before a restart, or lapse, that has not been confirmed yet. */
+export function isClaim(lock: Lock): boolean {
+  return (lock.flags & LOCK_RECLAIM) !== 0 && lock.st !== ST_GONE;
+}
+
+/**
+ * The claims for a domain that this incarnation has just become active in. `doesContinue`: it continues an un-evicted
+ * incarnation of the same boot; else they are void, and leave the journal (rule 3).
+ */
+export function takeClaims(s: EngineState, domainName: string, doesContinue: boolean): Lock[] {
+  if (s.claimable.length === 0) return [];
+  const ours = s.claimable.filter((lock) => lock.domain === domainName);
+  s.claimable = s.claimable.filter((lock) => lock.domain !== domainName);
+  if (doesContinue) return ours;
+  for (const lock of ours) {
+    lock.st = ST_GONE;
+    s.journal({ op: 'del', id: lock.id }, () => {});
+    s.note('warn', 'node-owned-lock-void', { domain: lock.domain, name: lock.name });
+    tellVoid(s, lock);
+  }
+  return [];
+}
+
+/** This incarnation is over: what that means for one lock. */
+export function endForIncarnation(s: EngineState, lock: Lock): void {
+  const st = lock.st;
+  const wasClaim = isClaim(lock);
+  lock.prev = lock.next = null;
+  lock.q = 0;
+  lock.res = detachedRes(s, lock.domain, lock.name);
+  lock.basted = lock.keptBast = -1;
+  lock.isCancelling = false;
+  if (lock.isZombie) {
+    lock.st = ST_GONE;
+  } else if (wasClaim) {
+    s.claimable.push(lock);
+  } else if (st === ST_NEW || st === ST_LOCKING) {
+    lock.st = ST_NEW;
+    lock.mode = -1;
+    s.waiting.add(lock);
+  } else if (st === ST_UNLOCKING) {
+    lock.st = ST_GONE;
+    s.out.released(lock);
+  } else if (lock.nodeOwned) {
+    if (st === ST_CONVERTING) s.out.denied(lock, 'TSDLM_UNAVAILABLE');
+    lock.st = ST_NEW;
+    lock.want = lock.mode as Mode;
+    lock.mode = -1;
+    lock.flags |= LOCK_RECLAIM;
+    s.claimable.push(lock);
+  } else {
+    lock.st = ST_GONE;
+    s.out.lost(lock, 'TSDLM_LOST');
+  }
+}
