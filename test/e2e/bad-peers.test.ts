@@ -5,13 +5,15 @@ import { connect, type Socket } from 'node:net';
 import t, { type Test } from 'tap';
 import { bootId } from '../../src/node/facts.js';
 import { PeerNet } from '../../src/node/peer-net.js';
-import { QUICK, QUICK_LIMITS, type World, world } from '../fixtures/e2e.js';
+import { QUICK, QUICK_LIMITS, TEST_LIMIT_MS, type World, world } from '../fixtures/e2e.js';
 import { until, within } from '../fixtures/until.js';
 
 /** More than a daemon may keep of what strangers send; they send several times as much. */
 const GROWTH_MB_MAX = 64;
 const GARBAGE_MB = 32;
 const TIMES = 4;
+
+t.setTimeout(TEST_LIMIT_MS);
 
 /** A lock goes round: the daemons still serve. */
 async function serves(t: Test, w: World, ids: number[]): Promise<void> {
