@@ -154,7 +154,8 @@ function onConvertRequest(s: EngineState, domain: Domain, from: NodeId, msg: Of<
   }
   if (lock.want === msg.mode && lock.q !== Q_GRANTED) return; // Repeated: it waits already.
   if (lock.q !== Q_GRANTED) return; // Still waiting for something else: its answer is under way.
-  if (lock.mode === msg.mode) return s.hooks.granted(lock); // Repeated: it was decided before.
+  // Repeated, and decided before; but a conversion to the mode held may still bring a value block.
+  if (lock.mode === msg.mode && msg.lvbState === 0) return s.hooks.granted(lock);
   lock.se = msg.se;
   lock.sc = msg.sc;
   serve.convert(s, res, lock, msg.mode, (msg.flags & LOCK_TRY) !== 0, msg.lvbState, msg.lvb);

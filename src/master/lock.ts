@@ -82,6 +82,8 @@ export class Lock implements LocalLock {
   putLvb: Uint8Array | null = null;
   /** `lvb` was written by its owner since the grant. */
   isDirty = false;
+  /** From a registration: its owner's release is under way, it counts only for its value block. */
+  isReleasing = false;
   /** At the master: a node-owned lock whose node restarted and has not claimed it yet. */
   isUnclaimed = false;
 

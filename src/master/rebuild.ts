@@ -17,6 +17,9 @@ export const WANT_NONE = 255;
 /** Registration flag: nothing is held yet, `mode` means nothing. */
 export const REG_NOTHING_HELD = 0x80;
 
+/** Registration flag: the release is under way; only its value block counts, and only beside a hand-over that names the lock. */
+export const REG_RELEASING = 0x10;
+
 /**
  * How a local lock is told to the resource's new master; null when there is nothing to tell.
  *
@@ -26,7 +29,9 @@ export const REG_NOTHING_HELD = 0x80;
  * down-conversion under way is told at the lower mode, which is in force whether or not the dead master knew.
  */
 export function registration(lock: Lock, now: Millis): RegisteredLock | null {
-  if (lock.st < ST_LOCKING || lock.st >= ST_UNLOCKING) return null;
+  if (lock.st < ST_LOCKING || lock.st > ST_UNLOCKING) return null;
+  const isReleasing = lock.st === ST_UNLOCKING;
+  if (isReleasing && lock.mode !== EX) return null;
   const isTry = (lock.flags & LOCK_TRY) !== 0;
   // A claim of before a restart that its master has not confirmed is a lock that is held, not one that is asked for.
   const isClaim = (lock.flags & LOCK_RECLAIM) !== 0;
@@ -39,7 +44,7 @@ export function registration(lock: Lock, now: Millis): RegisteredLock | null {
     id: lock.id,
     mode: mode === -1 ? 0 : mode,
     want: isWaiting && lock.want !== -1 ? lock.want : WANT_NONE,
-    flags: (lock.flags & 0x7f & ~LOCK_TRY) | (mode === -1 ? REG_NOTHING_HELD : 0),
+    flags: (lock.flags & 0x0f & ~LOCK_TRY) | (mode === -1 ? REG_NOTHING_HELD : 0) | (isReleasing ? REG_RELEASING : 0),
     te: lock.te,
     tc: lock.tc,
     se: lock.se,
@@ -71,7 +76,8 @@ export function rebuildOf(domain: Domain, name: string): Rebuild {
 export function lockFromRegistration(res: LockRes, node: NodeId, r: RegisteredLock, now: Millis): Lock {
   const isNothingHeld = (r.flags & REG_NOTHING_HELD) !== 0;
   const want = r.want === WANT_NONE ? -1 : ((r.want <= 2 ? r.want : 0) as Mode);
-  const lock = new Lock(r.id, node, res, 0, r.flags & 0x7f, r.who, r.why);
+  const lock = new Lock(r.id, node, res, 0, r.flags & 0x0f, r.who, r.why);
+  lock.isReleasing = (r.flags & REG_RELEASING) !== 0;
   lock.mode = isNothingHeld ? -1 : r.mode;
   lock.want = want;
   lock.te = r.te;
@@ -90,7 +96,7 @@ export function fillQueues(res: LockRes, locks: Lock[], handed: Rebuild['handed'
   const blocked: Lock[] = [];
   let copy: Lock | null = null;
   for (const lock of locks) {
-    if (lock.st === ST_UNLOCKING) continue;
+    if (lock.st === ST_UNLOCKING || lock.isReleasing) continue;
     if (lock.mode === -1 && (lock.flags & LOCK_RECLAIM) !== 0) {
       lock.mode = lock.want as Mode;
       lock.want = -1;
@@ -116,8 +122,13 @@ export function fillQueues(res: LockRes, locks: Lock[], handed: Rebuild['handed'
   }
   for (const lock of inOrder(converting, handed?.converting)) res.converting.push(lock);
   for (const lock of inOrder(blocked, handed?.blocked)) res.blocked.push(lock);
-  // The leaving master's word is the truth; else any PR or EX copy is current; else nobody knows (rule 18).
-  if (handed) {
+  // The leaving master's word is the truth, but for what an EX holder that it still saw has written since; else any PR or
+  // EX copy is current; else nobody knows (rule 18).
+  const writer = handed && handed.exNode !== 0 ? locks.find((l) => l.node === handed.exNode && l.id === handed.exId) : null;
+  if (handed && handed.exNode !== 0) {
+    res.lvbState = writer ? writer.lvbState : LVB_INVALID;
+    res.lvb = writer ? writer.lvb : null;
+  } else if (handed) {
     res.lvbState = handed.lvbState;
     res.lvb = handed.lvb;
   } else if (copy) {

@@ -23,7 +23,7 @@ import { InvariantError } from '../protocol/errors.js';
 import { IdMap } from '../protocol/id-map.js';
 import type { NodeId } from '../protocol/ids.js';
 import { REGISTER_BATCH_MAX } from '../protocol/limits.js';
-import type { Mode } from '../protocol/modes.js';
+import { EX, type Mode } from '../protocol/modes.js';
 import { type HandedResource, LOCK_RECLAIM, LOCK_TRY, type RegisteredLock } from '../protocol/peer-messages.js';
 import type { Domain } from './domain.js';
 import * as hold from './hold.js';
@@ -164,10 +164,13 @@ function collectHandOver(s: EngineState, domain: Domain): void {
     if (res.owner !== s.self || res.state !== RES_OWNED) continue;
     // Only what somebody holds or waits for: its holders know the new place at once and answer for it in mastery rounds.
     if (!res.hasQueues) continue;
+    const writer = res.grantedEx > 0 ? exHolder(res) : null;
     const data: HandedResource = {
       name: res.name,
       lvbState: res.lvbState,
       lvb: res.lvb,
+      exNode: writer?.node ?? 0,
+      exId: writer?.id ?? 0,
       converting: res.converting.toArray().map((l) => [l.node, l.id]),
       blocked: res.blocked.toArray().map((l) => [l.node, l.id]),
     };
@@ -175,6 +178,13 @@ function collectHandOver(s: EngineState, domain: Domain): void {
   }
   for (const res of [...domain.resources.values()]) if (res.owner === s.self) dropRecord(domain, res);
   domain.remote.clear();
+}
+
+function exHolder(res: LockRes): Lock | null {
+  for (const queue of [res.granted, res.converting, res.blocked]) {
+    for (let lock = queue.head; lock; lock = lock.next) if (lock.mode === EX) return lock;
+  }
+  return null;
 }
 
 /** Sends registrations and hand-overs of everything unconfirmed; our own resources stay with us until the barrier. */
@@ -321,6 +331,7 @@ function rebuildResource(s: EngineState, domain: Domain, res: LockRes, local: Lo
   res.refs = null;
   const locks = [...(rebuild?.locks.values() ?? [])];
   for (const lock of locks) {
+    if (lock.isReleasing) continue; // It lends its value block, and is gone.
     res.addRef(lock.node);
     remoteLocks(domain, lock.node).set(lock.id, lock);
   }

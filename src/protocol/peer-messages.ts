@@ -137,7 +137,7 @@ export const NotMaster = message('NotMaster', 0x4b, { ...head, name, id: u53 });
 export const Deref = message('Deref', 0x4c, { ...head, name });
 export const DerefDone = message('DerefDone', 0x4d, { ...head, name });
 
-/** One lock as its holder knows it, sent to the resource's new master. want = 255: no request pending. ageMs: since the grant, or the request. */
+/** One lock as its holder knows it, sent to the resource's new master. want = 255: no request pending. flags 0x80: nothing held yet, 0x10: being released. ageMs: since the grant, or the request. */
 export const registeredLock = record('lock', {
   name: text(NAME_BYTES_MAX),
   id: u53,
@@ -155,11 +155,16 @@ export const registeredLock = record('lock', {
   ageMs: num,
 });
 export const Register = message('Register', 0x4e, { ...head, locks: list(registeredLock, REGISTER_BATCH_MAX) });
-/** A resource handed over by a master that leaves: value block and queue order, as [node, lock id] pairs. */
+/**
+ * A resource handed over by a master that leaves: value block and queue order, as [node, lock id] pairs. Where it knows an
+ * EX holder (exNode, exId; else 0), the value block is what that one's registration says.
+ */
 export const handedResource = record('handed', {
   name: text(NAME_BYTES_MAX),
   lvbState,
   lvb: nullable(lvb),
+  exNode: node,
+  exId: u53,
   converting: list(list(u53, 2), 100_000),
   blocked: list(list(u53, 2), 100_000),
 });

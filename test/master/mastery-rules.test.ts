@@ -229,6 +229,50 @@ t.test('hand-over: a master that leaves takes queues and value block to others, 
   t.equal(w.last(nl), 'granted NL');
 });
 
+t.test('S3: a value whose release is under way while its master leaves is not forgotten', async (t) => {
+  for (const how of ['unlock', 'down'] as const) {
+    const w = new EngineWorld([1, 2, 3]);
+    w.lock(1, 'r', NL);
+    w.settle();
+    const first = w.lock(2, 'r', EX, { lvb: true });
+    w.settle();
+    w.unlock(2, first, new Uint8Array(64).fill(1));
+    w.settle();
+    const held = w.lock(2, 'r', EX, { lvb: true });
+    w.settle();
+    for (const e of w.events.filter((x) => x.at === 1 && x.lock.name === 'r')) w.unlock(1, e.lock);
+    w.settle();
+    const me = w.members.filter((m) => m.node === 1);
+    const value = new Uint8Array(64).fill(2);
+    if (how === 'unlock') w.unlock(2, held, value);
+    else w.convert(2, held, NL, false, value);
+    w.engine(1).stop(w.now);
+    w.members = w.members.filter((m) => m.node !== 1);
+    w.epoch++;
+    w.setView(me);
+    w.settle();
+    const reader = w.lock(3, 'r', PR, { lvb: true });
+    w.settle();
+    t.equal(reader.lvbState, 1, how);
+    t.equal(reader.lvb?.[0], 2, how);
+  }
+});
+
+t.test('S3: a conversion to the mode already held keeps what was written, at a remote master', async (t) => {
+  const w = new EngineWorld([1, 2]);
+  w.lock(1, 'r', NL);
+  w.settle();
+  const l = w.lock(2, 'r', EX, { lvb: true });
+  w.settle();
+  w.engine(2).writeLvb(l, new Uint8Array(64).fill(3));
+  w.convert(2, l, EX);
+  w.settle();
+  w.unlock(2, l);
+  const reader = w.lock(1, 'r', PR, { lvb: true });
+  w.settle();
+  t.equal(reader.lvb?.[0], 3);
+});
+
 t.test('rule 25: after a link reset nothing of that epoch counts any more between the pair', async (t) => {
   const w = new EngineWorld([1, 2]);
   w.settle();

@@ -242,7 +242,7 @@ t.test('a lock message above the frame limit is reported and resets the pair; a 
   await until('the link goes on', () => ids(b).length === 1);
   const name = 'x'.repeat(255);
   const queue = Array.from({ length: 100_000 }, (_, i) => [1, 2 ** 40 + i]);
-  const resource = { name, lvbState: 0 as const, lvb: null, converting: [], blocked: queue };
+  const resource = { name, lvbState: 0 as const, lvb: null, exNode: 0, exId: 0, converting: [], blocked: queue };
   a.net.send(2, { k: 'HandOver', dom: 1, dep: 1, ce: 1, cc: 1, resources: Array.from({ length: 10 }, () => resource) });
   await until('reset', () => a.ups.length === 2);
   t.equal(a.ups[1]?.reset, true);
