@@ -40,6 +40,11 @@ export class FenceRun {
     this.host = host;
   }
 
+  /** No level of this run has been through and failed altogether yet. */
+  get isFirstAttempt(): boolean {
+    return this.attempt === 1;
+  }
+
   /** Goes on; gives the methods that ended the node, joined with '+', once that is proven. */
   tick(now: Millis, node: NodeView, levels: readonly (readonly string[])[], overAt: Millis): string | null {
     if (now < this.resumeAt) return null;

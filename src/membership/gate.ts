@@ -133,6 +133,7 @@ export class Gate {
       if (isSelfOnly(node) && this.presence.isBeingReplaced(now, node) && now < overAt + this.limits.deadMs) continue;
       let run = this.runs.find((r) => r.node === node.id);
       if (run === undefined) {
+        if (this.mustWait(node, view)) continue;
         run = new FenceRun(node.id, startCount, this.reasons.get(node.id) ?? 'begun by an earlier leader', this.host);
         this.runs.push(run);
         this.host.note('warn', 'fencing', { node: node.id, startCount, levels: node.fence.map((l) => l.join('+')) });
@@ -141,6 +142,15 @@ export class Gate {
       const method = run.tick(now, node, levels, overAt);
       if (method !== null) this.host.propose({ c: 'fenced', node: node.id, startCount, method });
     }
+  }
+
+  /**
+   * Voters are ended one at a time: with several off at once there may be no majority left to put `fenced` into the log, and
+   * the next leader would begin with all of them again. A run whose first attempt failed holds nobody up.
+   */
+  private mustWait(node: NodeView, view: View): boolean {
+    if (!node.voter || isSelfOnly(node)) return false;
+    return this.runs.some((run) => run.isFirstAttempt && view.nodes.some((n) => n.id === run.node && n.voter && !isSelfOnly(n)));
   }
 
   /** Another voter that talks to us and is not to be fenced itself. */
