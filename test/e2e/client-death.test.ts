@@ -14,8 +14,9 @@ const AT_ONCE_MS = DEFAULT_LIMITS.leaseMs / 2;
 const w = await world(t);
 
 /** A process of its own that holds `name`. */
-async function holder(id: number, name: string): Promise<ChildProcess> {
-  const child = spawn(process.execPath, [HOLDER, w.cluster.node(id).socket, name], { stdio: ['ignore', 'pipe', 'inherit'] });
+async function holder(id: number, name: string, ...options: string[]): Promise<ChildProcess> {
+  const args = [HOLDER, w.cluster.node(id).socket, name, ...options];
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   t.teardown(() => child.kill('SIGKILL'));
   if (child.stdout === null) throw new Error('no output');
   const [line] = await within('the holder has the lock', once(child.stdout, 'data'));
@@ -41,6 +42,22 @@ for (const [holderNode, waiterNode] of [
     await held.release();
   });
 }
+
+t.test('rule 18: the value block of a writer that was killed under EX is invalid, until somebody writes it anew', async (t) => {
+  const name = 'half written';
+  const [one, two] = await Promise.all([w.owner(1), w.owner(2)]);
+  await (await one.lock(name, 'EX', { lvb: true })).release({ lvb: Buffer.alloc(64, 'a') });
+  const reference = await two.lock(name, 'NL');
+  const child = await holder(1, name, '--lvb');
+  child.kill('SIGKILL');
+  const next = await within('the next writer', two.lock(name, 'EX', { lvb: true }));
+  t.same([next.handle.lvbState, next.handle.lvb], ['invalid', null]);
+  await next.release({ lvb: Buffer.alloc(64, 'b') });
+  const reader = await one.lock(name, 'PR', { lvb: true });
+  t.same([reader.handle.lvbState, reader.handle.lvb], ['valid', Buffer.alloc(64, 'b')]);
+  await reader.release();
+  await reference.release();
+});
 
 t.test('kill -9 of `tsdlm lock -- COMMAND` frees nothing while its command lives (rule 7)', async (t) => {
   const name = 'wrapped';

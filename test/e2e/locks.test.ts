@@ -162,4 +162,21 @@ t.test('two readers on two nodes that both convert to EX: one gets TSDLM_DEADLOC
   await winner.release();
 });
 
+t.test('the same name in two domains is two locks; a domain begins with its first user and is shared by all nodes', async (t) => {
+  // Not through the history: it knows names only.
+  const [a, b, c] = [one, two, three].map((owner) => owner.client);
+  if (!a || !b || !c) throw new Error('three clients');
+  const first = await within('a new domain', a.lock('same', 'EX', { domain: 'blue' }));
+  const inOther = await within('another one', b.lock('same', 'EX', { domain: 'green' }));
+  t.ok(first.valid() && inOther.valid(), 'both are held');
+  await t.rejects(within('joins and asks', c.lock('same', 'EX', { domain: 'blue', timeout: 500 })), { code: 'TSDLM_TIMEOUT' });
+  await t.rejects(b.lock('same', 'PR', { domain: 'blue', try: true }), { code: /CONFLICT|UNAVAILABLE/ });
+  const waiting = c.lock('same', 'EX', { domain: 'blue' });
+  await first.release();
+  const next = await within('the waiter in the domain', waiting);
+  t.ok(next.token > first.token);
+  await next.release();
+  await inOther.release();
+});
+
 await w.judge();
