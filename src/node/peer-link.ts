@@ -38,6 +38,8 @@ const ACK_BYTES = 64 * 1024;
 export interface PeerLinkHost {
   /** Something waits to be written: call flush() in this turn of the event loop. */
   wantFlush(link: PeerLink): void;
+  /** Something nobody waits for: call flush() within a few milliseconds, unless it goes with something else before. */
+  wantFlushSoon(link: PeerLink): void;
   /** An acknowledgement is due within a few milliseconds. */
   wantAck(link: PeerLink): void;
   onMessage(from: NodeId, m: PeerMessage): void;
@@ -96,7 +98,11 @@ export class PeerLink {
     }
     const item = this.stream.send({ slab: writer.slab, start: writer.frameStart, end: writer.frameEnd }, bytes);
     if (writer === this.#stash) writer.take();
-    if (item === null || writer === this.#out) this.#host.wantFlush(this);
+    if (item === null) this.#host.wantFlush(this);
+    else if (writer !== this.#out) return;
+    // The end of a mastery round only clears tables where no rival waits: it rides along with the next message.
+    else if (m.k === 'AssertMaster') this.#host.wantFlushSoon(this);
+    else this.#host.wantFlush(this);
   }
 
   #sendControl(m: PeerMessage): void {

@@ -27,6 +27,8 @@ import { PeerLink, type PeerLinkHost } from './peer-link.js';
 const UNPROVEN_MAX = 64;
 const HANDSHAKE_MS = 5000;
 const ACK_DELAY_MS = 20;
+/** How long a message that nobody waits for may wait for company. */
+const SOON_MS = 2;
 /** What close() grants the last messages to leave. */
 const CLOSE_MS = 300;
 /** Lines about refused strangers per second. */
@@ -84,6 +86,8 @@ export class PeerNet {
   readonly #sockets = new Set<Socket>();
   readonly #dirty = new Set<PeerLink>();
   readonly #ackDue = new Set<PeerLink>();
+  readonly #soon = new Set<PeerLink>();
+  #soonTimer: NodeJS.Timeout | null = null;
   #incarnation: Incarnation;
   #flushing: NodeJS.Immediate | null = null;
   #ackTimer: NodeJS.Timeout | null = null;
@@ -99,6 +103,7 @@ export class PeerNet {
     this.#keys = derivePeerKeys(options.clusterKey);
     const host: PeerLinkHost = {
       wantFlush: (link) => this.#wantFlush(link),
+      wantFlushSoon: (link) => this.#wantFlushSoon(link),
       wantAck: (link) => this.#wantAck(link),
       onMessage: options.onMessage,
       onUp: (link, reset) => this.#onUp(link, reset),
@@ -219,6 +224,7 @@ export class PeerNet {
     this.#closed = true;
     if (this.#heartbeat) clearInterval(this.#heartbeat);
     if (this.#ackTimer) clearTimeout(this.#ackTimer);
+    if (this.#soonTimer) clearTimeout(this.#soonTimer);
     for (const link of this.#links.values()) {
       link.flush();
       link.reset(new TsdlmError('TSDLM_STOPPING', `node ${this.#o.self} is stopping`));
@@ -247,6 +253,16 @@ export class PeerNet {
       this.#dirty.clear();
       for (const one of links) one.flush();
     });
+  }
+
+  #wantFlushSoon(link: PeerLink): void {
+    this.#soon.add(link);
+    if (this.#closed) return;
+    this.#soonTimer ??= setTimeout(() => {
+      this.#soonTimer = null;
+      for (const one of this.#soon) this.#wantFlush(one);
+      this.#soon.clear();
+    }, SOON_MS);
   }
 
   #wantAck(link: PeerLink): void {
