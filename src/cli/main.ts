@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { Context, type GlobalOptions } from './context.js';
 import { EXIT_OK, EXIT_USAGE } from './exit-codes.js';
+import { fenceCommand } from './fence.js';
 import { lockCommand } from './lock.js';
 import { lvbCommand } from './lvb.js';
 import { convertCommand, unlockCommand } from './owned.js';
@@ -36,6 +37,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     showCommand,
     statusCommand,
     nodesCommand,
+    fenceCommand,
   ]) {
     add(program, contextOf);
   }

@@ -11,7 +11,7 @@ import { Engine } from '../master/engine.js';
 import type { EngineTuning } from '../master/state.js';
 import type { EngineOutput, LocalLock, LockOptions } from '../master/types.js';
 import { Membership } from '../membership/membership.js';
-import type { Command, FenceRequest, MembershipOutput, View } from '../membership/types.js';
+import type { Command, FenceRequest, FenceVerdict, MembershipOutput, View } from '../membership/types.js';
 import type { ErrorCode } from '../protocol/errors.js';
 import type { Incarnation, Millis, NodeId, StartCount } from '../protocol/ids.js';
 import type { Mode } from '../protocol/modes.js';
@@ -207,6 +207,20 @@ export class NodeCore implements CoreApi {
     this.enter(now);
     this.membership.fenceDone(now, op, ok, detail);
     this.settle(now);
+  }
+
+  confirmFence(now: Millis, node: NodeId, startCount: StartCount, by: string): FenceVerdict {
+    this.enter(now);
+    const verdict = this.membership.confirmFence(now, node, startCount, by);
+    this.settle(now);
+    return verdict;
+  }
+
+  fenceNode(now: Millis, node: NodeId, startCount: StartCount, reason: string): FenceVerdict {
+    this.enter(now);
+    const verdict = this.membership.fenceNode(now, node, startCount, reason);
+    this.settle(now);
+    return verdict;
   }
 
   reincarnate(now: Millis, incarnation: Incarnation): void {

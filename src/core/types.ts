@@ -4,7 +4,7 @@
  * each call, effects go out through CoreOutput, which must never call back into the core synchronously.
  */
 import type { EngineOutput, LocalLock, LockOptions, NodeOwnedRecord } from '../master/types.js';
-import type { FenceRequest, MembershipInit, PersistBatch, View } from '../membership/types.js';
+import type { FenceRequest, FenceVerdict, MembershipInit, PersistBatch, View } from '../membership/types.js';
 import type { ErrorCode } from '../protocol/errors.js';
 import type { Incarnation, Millis, NodeId, StartCount } from '../protocol/ids.js';
 import type { Mode } from '../protocol/modes.js';
@@ -47,6 +47,9 @@ export interface CoreApi {
   /** The journal had no room for this write and lives on. False: the write was one that must not fail. */
   journalFailed(now: Millis, ticket: number, code: ErrorCode): boolean;
   fenceDone(now: Millis, op: number, ok: boolean, detail: string): void;
+  /** Both by an operator, for exactly that incarnation, at the leader only. */
+  confirmFence(now: Millis, node: NodeId, startCount: StartCount, by: string): FenceVerdict;
+  fenceNode(now: Millis, node: NodeId, startCount: StartCount, reason: string): FenceVerdict;
   reincarnate(now: Millis, incarnation: Incarnation): void;
 
   /** Asks for a lock. The outcome comes as granted / denied, possibly before this returns. */

@@ -1,63 +1,14 @@
 /**
- * The method `script`: a program of the operator's, or one of the usual fence agents.
+ * The method `script`: a program of the operator's that ends a node and has verified it.
  *
- * The problem: such a program hangs, floods its output, leaves children behind, fails in every way; and only its exit code
- * says whether the victim is really off.
- * The idea: it runs in a process group of its own, without a shell, under a wall-clock limit that kills the whole group. It reads
- * `key=value` lines on standard input (the fence agent convention) and finds the same in TSDLM_FENCE_* variables. Exit 0 means
- * "I have verified that the node can no longer act"; everything else, a limit passed included, means "not known to be off". Its
- * output is cut and cleaned before anybody sees it. What leaves the group by setsid is not covered.
+ * Only its exit code says whether the victim is really off: 0 means "I have verified that the node can no longer act"; everything
+ * else, a limit passed included, means "not known to be off". It reads `key=value` lines on standard input (the fence agent
+ * convention) and finds the same in TSDLM_FENCE_* variables. It has no way to say "still off", so where several methods must hold
+ * at the same time (rule 15) it is simply run again. How it is run, and ended, is program.ts.
  */
-import { spawn } from 'node:child_process';
-import { nowMs } from '../node/facts.js';
+import { accessSync, constants } from 'node:fs';
+import { inputLines, runProgram, saying, secretsOf } from './program.js';
 import type { FenceMethod, FenceOutcome, FenceTarget, ScriptFenceConfig } from './types.js';
-
-/** Kept of the output: this many characters of the beginning and of the end. */
-const OUTPUT_EDGE_CHARS = 1000;
-/** How long the pipes may stay open after the program itself has ended. */
-const DRAIN_MS = 200;
-const SECRET_OPTION = /pass|secret|key|token|community/i;
-
-/** Keeps both ends of a stream of any length. */
-class CutText {
-  #head = '';
-  #tail = '';
-  #dropped = 0;
-
-  add(chunk: string): void {
-    let rest = chunk;
-    if (this.#head.length < OUTPUT_EDGE_CHARS) {
-      const room = OUTPUT_EDGE_CHARS - this.#head.length;
-      this.#head += rest.slice(0, room);
-      rest = rest.slice(room);
-    }
-    if (rest === '') return;
-    const tail = this.#tail + rest;
-    this.#tail = tail.slice(-OUTPUT_EDGE_CHARS);
-    this.#dropped += tail.length - this.#tail.length;
-  }
-
-  toString(): string {
-    return this.#dropped > 0 ? `${this.#head} ... ${this.#dropped} characters ... ${this.#tail}` : this.#head + this.#tail;
-  }
-}
-
-/** One printable line without the secrets. */
-function cleaned(text: string, secrets: readonly string[]): string {
-  let line = text;
-  for (const secret of secrets) line = line.replaceAll(secret, '[secret]');
-  return line
-    .replace(/[^\x20-\x7e\n\u00a0-\uffff]/g, '?')
-    .trim()
-    .replace(/\s*\n\s*/g, '; ');
-}
-
-function inputLines(config: ScriptFenceConfig, target: FenceTarget): string {
-  const pairs: Record<string, string> = { action: 'off', plug: target.nodeName, ...config.options, nodename: target.nodeName };
-  return Object.entries(pairs)
-    .map(([key, value]) => `${key}=${value}\n`)
-    .join('');
-}
 
 function environment(target: FenceTarget): NodeJS.ProcessEnv {
   return {
@@ -71,15 +22,6 @@ function environment(target: FenceTarget): NodeJS.ProcessEnv {
   };
 }
 
-function killGroup(pid: number | undefined): void {
-  if (pid === undefined) return;
-  try {
-    process.kill(-pid, 'SIGKILL');
-  } catch {
-    // Nobody is left in it.
-  }
-}
-
 export class ScriptMethod implements FenceMethod {
   readonly name: string;
   readonly endsMachine = true;
@@ -89,68 +31,39 @@ export class ScriptMethod implements FenceMethod {
   constructor(config: ScriptFenceConfig) {
     this.name = config.name;
     this.#config = config;
-    this.#secrets = Object.entries(config.options)
-      .filter(([key, value]) => SECRET_OPTION.test(key) && value.length > 0)
-      .map(([, value]) => value);
+    this.#secrets = secretsOf(config.options);
   }
 
-  fence(target: FenceTarget, signal: AbortSignal): Promise<FenceOutcome> {
-    const { command, timeoutMs } = this.#config;
-    const program = command[0] ?? '';
-    if (signal.aborted) return Promise.resolve({ ok: false, detail: `${program} was not started: the daemon stops` });
-    return new Promise((resolve) => {
-      const started = nowMs();
-      const output = new CutText();
-      let given = '';
-      const child = spawn(program, command.slice(1), {
-        detached: true,
-        stdio: ['pipe', 'pipe', 'pipe'],
-        env: environment(target),
-        cwd: '/',
-      });
-      const giveUp = (why: string): void => {
-        if (given === '') given = why;
-        killGroup(child.pid);
-      };
-      const timer = setTimeout(() => giveUp(`did not end within ${timeoutMs} ms and was killed`), timeoutMs);
-      const onAbort = (): void => giveUp('was killed: the daemon stops');
-      signal.addEventListener('abort', onAbort, { once: true });
-
-      let finished = false;
-      const finish = (ok: boolean, how: string): void => {
-        if (finished) return;
-        finished = true;
-        clearTimeout(timer);
-        signal.removeEventListener('abort', onAbort);
-        child.stdout.destroy();
-        child.stderr.destroy();
-        child.stdin.destroy();
-        const said = cleaned(output.toString(), this.#secrets);
-        const took = Math.round(nowMs() - started);
-        resolve({ ok, detail: `${program} ${how} after ${took} ms${said === '' ? '' : `, saying: ${said}`}` });
-      };
-
-      for (const stream of [child.stdout, child.stderr]) {
-        stream.setEncoding('utf8');
-        stream.on('data', (chunk: string) => output.add(chunk));
-        stream.on('error', () => undefined);
-      }
-      // A program that reads nothing closes the pipe: not our matter.
-      child.stdin.on('error', () => undefined);
-      child.stdin.end(inputLines(this.#config, target));
-
-      child.once('error', (error) => finish(false, `could not be started (${error.message})`));
-      child.once('exit', (code, by) => {
-        // What it left running in its group ends with it, and lets go of the pipes.
-        killGroup(child.pid);
-        const end = (): void => {
-          if (given !== '') finish(false, given);
-          else if (code === 0) finish(true, 'verified (exit code 0)');
-          else finish(false, code === null ? `was ended by ${by}` : `failed with exit code ${code}`);
-        };
-        child.once('close', end);
-        setTimeout(end, DRAIN_MS);
-      });
+  async fence(target: FenceTarget, signal: AbortSignal): Promise<FenceOutcome> {
+    const { command, timeoutMs, options } = this.#config;
+    const [program = '', ...args] = command;
+    const end = await runProgram({
+      program,
+      args,
+      env: environment(target),
+      input: inputLines({ action: 'off', plug: target.nodeName, ...options, nodename: target.nodeName }),
+      timeoutMs,
+      signal,
+      secrets: this.#secrets,
     });
+    const ok = end.code === 0;
+    const how = ok ? end.how.replace(/^ended/, 'verified (exit code 0)') : end.how;
+    return { ok, detail: `${program} ${how}${saying(end)}` };
+  }
+
+  /** Its exit code was the proof; among several methods it has to give it once more. */
+  verify(target: FenceTarget, signal: AbortSignal): Promise<FenceOutcome> | null {
+    return target.together > 1 ? this.fence(target, signal) : null;
+  }
+
+  /** Nothing of it may be run without need: only whether it could be. */
+  check(): Promise<FenceOutcome> {
+    const program = this.#config.command[0] ?? '';
+    try {
+      accessSync(program, constants.X_OK);
+      return Promise.resolve({ ok: true, detail: `${program} can be run` });
+    } catch (cause) {
+      return Promise.resolve({ ok: false, detail: `${program} cannot be run: ${(cause as Error).message}` });
+    }
   }
 }

@@ -2,8 +2,10 @@
  * One node being fenced: its levels, one after the other, until one has worked as a whole.
  *
  * The problem: "fenced" must mean that the node cannot act any more. A level counts only when all its methods succeeded in
- * this same attempt (rule 15: no success is remembered), and never before the node's lease is over, for a device may say "off"
- * while the node still works. `self` is that wait alone; it proves nothing about node-owned locks, which no lease frees (rule 2).
+ * this same attempt and all of them said so again after the last of them had (rule 15: with two power supplies both must be off
+ * at one time; no success is remembered), and never before the node's lease is over, for a device may say "off" while the node
+ * still works. `self` is that wait alone; it proves nothing about node-owned locks, which no lease frees (rule 2). `manual` waits for
+ * a person; a confirmation counts at whatever level the run stands, for this incarnation, in this time of leading.
  * Who is fenced, and what follows, is gate.ts; the methods themselves are the host's.
  */
 import type { Millis, NodeId, StartCount } from '../protocol/ids.js';
@@ -11,6 +13,10 @@ import type { FenceRequest, NodeView } from './types.js';
 
 const FIRST_PAUSE_MS = 1000;
 const LONGEST_PAUSE_MS = 30_000;
+/** How long a level `manual` waits before the levels before it are tried again. */
+const MANUAL_WAIT_MS = 60_000;
+/** Decided here and not by the host. */
+const NO_DEVICE: readonly string[] = ['self', 'manual'];
 
 export interface FenceRunHost {
   fence(request: FenceRequest): void;
@@ -32,6 +38,11 @@ export class FenceRun {
   /** Methods of the present level that have not answered, by operation. */
   private readonly waiting = new Map<number, string>();
   private failure = '';
+  private step: FenceRequest['step'] = 'off';
+  private startedAt: Millis = 0;
+  private confirmedBy = '';
+  /** The present level waits for a person. */
+  private isManual = false;
 
   constructor(node: NodeId, startCount: StartCount, reason: string, host: FenceRunHost) {
     this.node = node;
@@ -40,25 +51,38 @@ export class FenceRun {
     this.host = host;
   }
 
-  /** No level of this run has been through and failed altogether yet. */
+  /** Its devices have not all been tried in vain yet: not all levels have failed, and it does not wait for a person. */
   get isFirstAttempt(): boolean {
-    return this.attempt === 1;
+    return this.attempt === 1 && !this.isManual;
   }
 
   /** Goes on; gives the methods that ended the node, joined with '+', once that is proven. */
   tick(now: Millis, node: NodeView, levels: readonly (readonly string[])[], overAt: Millis): string | null {
+    if (this.confirmedBy !== '') return now >= overAt ? 'manual' : null;
     if (now < this.resumeAt) return null;
     const methods = levels[this.level % Math.max(1, levels.length)] ?? ['self'];
-    if (!this.running) this.start(methods);
+    if (!this.running) this.start(now, methods);
     if (this.waiting.size > 0) return null;
-    if (methods.includes('self') && node.nodeOwned && this.failure === '') {
-      this.failure = 'self: the node holds node-owned locks, which only a method that ends the machine frees';
-    }
+    if (this.failure === '') this.judge(now, methods, node);
     if (this.failure !== '') {
       this.nextLevel(now, methods, levels.length);
       return null;
     }
+    if (methods.includes('manual')) return null;
+    if (this.step === 'off' && !methods.includes('self')) {
+      this.ask('verify', methods);
+      return null;
+    }
     return now >= overAt ? methods.join('+') : null;
+  }
+
+  /** A person vouches for it: what devices are still at does not matter any more. */
+  confirm(by: string): void {
+    if (this.confirmedBy !== '') return;
+    this.confirmedBy = by;
+    this.waiting.clear();
+    const { node, startCount } = this;
+    this.host.note('warn', 'fence-confirmed', { node, startCount, by });
   }
 
   /** An operation of this run ended; false when it is none of ours. */
@@ -76,19 +100,37 @@ export class FenceRun {
       level: this.level,
       attempt: this.attempt,
       waiting: [...this.waiting.values()],
+      step: this.step,
+      confirmedBy: this.confirmedBy,
       reason: this.reason,
     };
   }
 
-  private start(methods: readonly string[]): void {
+  private start(now: Millis, methods: readonly string[]): void {
     this.running = true;
     this.failure = '';
+    this.startedAt = now;
+    this.isManual = methods.includes('manual');
+    this.ask('off', methods);
+  }
+
+  private ask(step: FenceRequest['step'], methods: readonly string[]): void {
+    this.step = step;
     for (const method of methods) {
-      if (method === 'self') continue;
+      if (NO_DEVICE.includes(method)) continue;
       const op = this.host.nextOp();
       this.waiting.set(op, method);
       const { node, startCount, reason, attempt } = this;
-      this.host.fence({ op, node, startCount, method, reason, attempt });
+      this.host.fence({ op, node, startCount, method, reason, attempt, step, together: methods.length });
+    }
+  }
+
+  /** What stands against the levels that no device decides. */
+  private judge(now: Millis, methods: readonly string[], node: NodeView): void {
+    if (methods.includes('self') && node.nodeOwned) {
+      this.failure = 'self: the node holds node-owned locks, which only a method that ends the machine frees';
+    } else if (methods.includes('manual') && now - this.startedAt >= MANUAL_WAIT_MS) {
+      this.failure = `manual: nobody has verified that it is off and said so with: tsdlm fence confirm ${node.name}`;
     }
   }
 

@@ -14,8 +14,8 @@ import type { Millis, NodeId, StartCount } from '../protocol/ids.js';
 import { FenceRun, type FenceRunHost } from './fence-run.js';
 import type { Presence, Talking } from './presence.js';
 import type { TimeLimits } from './time-limits.js';
-import type { Command, NodeView, View } from './types.js';
-import { isLiveAs } from './view.js';
+import type { Command, FenceVerdict, NodeView, View } from './types.js';
+import { findNode, isLive, isLiveAs } from './view.js';
 
 export interface GateHost extends FenceRunHost {
   /** Puts a command into the log. */
@@ -89,6 +89,33 @@ export class Gate {
     for (const run of this.runs) if (run.done(op, ok, detail)) return;
   }
 
+  /** A person vouches for a victim: counts at once, at whatever level its run stands. */
+  confirm(view: View, id: NodeId, startCount: StartCount, by: string): FenceVerdict {
+    const node = findNode(view, id);
+    if (node?.state !== 'fencing') return { ok: false, text: `node ${id} is not being fenced: there is nothing to confirm` };
+    if (node.incarnation?.startCount !== startCount) return { ok: false, text: otherLife(node, startCount) };
+    if (node.id === this.self && this.hasOtherVoters) {
+      return { ok: false, text: `node ${id} is this very machine, which still runs: ask another node` };
+    }
+    const run = this.runs.find((r) => r.node === node.id && r.startCount === startCount) ?? this.begin(node);
+    run.confirm(by);
+    return { ok: true };
+  }
+
+  /** An operator wants a member fenced. What follows is as for one that fell silent. */
+  fenceNow(view: View, id: NodeId, startCount: StartCount, reason: string): FenceVerdict {
+    const node = findNode(view, id);
+    if (node === undefined || !isLive(node)) {
+      return { ok: false, text: `node ${id} is ${node?.state ?? 'not known'}: only a member can be fenced` };
+    }
+    if (node.incarnation?.startCount !== startCount) return { ok: false, text: otherLife(node, startCount) };
+    if (node.id === this.self && !this.hasOtherVoters) {
+      return { ok: false, text: `node ${id} is the only voter: nobody else could fence it` };
+    }
+    this.condemn(node, reason);
+    return { ok: true };
+  }
+
   dump(): Record<string, unknown>[] {
     return this.runs.map((r) => r.dump());
   }
@@ -134,9 +161,7 @@ export class Gate {
       let run = this.runs.find((r) => r.node === node.id);
       if (run === undefined) {
         if (this.mustWait(node, view)) continue;
-        run = new FenceRun(node.id, startCount, this.reasons.get(node.id) ?? 'begun by an earlier leader', this.host);
-        this.runs.push(run);
-        this.host.note('warn', 'fencing', { node: node.id, startCount, levels: node.fence.map((l) => l.join('+')) });
+        run = this.begin(node);
       }
       const levels = node.id === this.self ? [['self']] : node.fence;
       const method = run.tick(now, node, levels, overAt);
@@ -151,6 +176,15 @@ export class Gate {
   private mustWait(node: NodeView, view: View): boolean {
     if (!node.voter || isSelfOnly(node)) return false;
     return this.runs.some((run) => run.isFirstAttempt && view.nodes.some((n) => n.id === run.node && n.voter && !isSelfOnly(n)));
+  }
+
+  /** Begins to fence a node. */
+  private begin(node: NodeView): FenceRun {
+    const { startCount } = about(node);
+    const run = new FenceRun(node.id, startCount, this.reasons.get(node.id) ?? 'begun by an earlier leader', this.host);
+    this.runs.push(run);
+    this.host.note('warn', 'fencing', { node: node.id, startCount, levels: node.fence.map((l) => l.join('+')) });
+    return run;
   }
 
   /** Another voter that talks to us and is not to be fenced itself. */
@@ -195,6 +229,10 @@ function about(node: NodeView): { node: NodeId; startCount: StartCount } {
 
 function isSelfOnly(node: NodeView): boolean {
   return node.fence.every((level) => level.every((method) => method === 'self'));
+}
+
+function otherLife(node: NodeView, asked: StartCount): string {
+  return `node ${node.id} is a member since start ${node.incarnation?.startCount ?? 0}, not ${asked}: look again and repeat`;
 }
 
 /** A one-way link is none. */

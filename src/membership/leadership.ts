@@ -17,11 +17,12 @@ import { type AckMemory, LeaderLeases, type OwnLease } from './lease.js';
 import type { Presence } from './presence.js';
 import type { Raft } from './raft.js';
 import type { TimeLimits } from './time-limits.js';
-import type { Command, MembershipOutput, View } from './types.js';
+import type { Command, FenceVerdict, MembershipOutput, View } from './types.js';
 import { applyCommand, findNode, isLiveAs } from './view.js';
 
 /** Commands that a leader takes before the first of them is committed. */
 const PENDING_MAX = 5000;
+const NOT_LEADING: FenceVerdict = { ok: false, text: 'this node does not lead the cluster now: ask again' };
 
 export interface LeadershipContext {
   self: NodeId;
@@ -119,6 +120,14 @@ export class Leadership {
 
   fenceDone(op: number, ok: boolean, detail: string): void {
     this.gate.fenceDone(op, ok, detail);
+  }
+
+  confirmFence(node: NodeId, startCount: StartCount, by: string): FenceVerdict {
+    return this.c.raft.isReady ? this.gate.confirm(this.c.view(), node, startCount, by) : NOT_LEADING;
+  }
+
+  fenceNode(node: NodeId, startCount: StartCount, reason: string): FenceVerdict {
+    return this.c.raft.isReady ? this.gate.fenceNow(this.c.view(), node, startCount, reason) : NOT_LEADING;
   }
 
   /** An entry was applied. */

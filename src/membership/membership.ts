@@ -7,7 +7,7 @@
  * It has no clock, no random and no I/O; effects go out through MembershipOutput.
  */
 import { errorCodeOf, TsdlmError } from '../protocol/errors.js';
-import type { Incarnation, Millis, NodeId } from '../protocol/ids.js';
+import type { Incarnation, Millis, NodeId, StartCount } from '../protocol/ids.js';
 import { VOTERS_MAX } from '../protocol/limits.js';
 import type { ControlMessage, LogEntry } from '../protocol/peer-messages.js';
 import { Bootstrap } from './bootstrap.js';
@@ -17,7 +17,16 @@ import { AckMemory, OwnLease } from './lease.js';
 import { Presence } from './presence.js';
 import { Raft } from './raft.js';
 import type { TimeLimits } from './time-limits.js';
-import type { Command, MembershipApi, MembershipInit, MembershipOutput, NodeConfig, Snapshot, View } from './types.js';
+import type {
+  Command,
+  FenceVerdict,
+  MembershipApi,
+  MembershipInit,
+  MembershipOutput,
+  NodeConfig,
+  Snapshot,
+  View,
+} from './types.js';
 import { applyCommand, findNode, initialView, isLive, isLiveAs, withConfig } from './view.js';
 import { parseView } from './view-check.js';
 
@@ -209,6 +218,20 @@ export class Membership implements MembershipApi {
     this.enter(now);
     this.leadership.fenceDone(op, ok, detail);
     this.raft.durable.flush();
+  }
+
+  confirmFence(now: Millis, node: NodeId, startCount: StartCount, by: string): FenceVerdict {
+    this.enter(now);
+    const verdict = this.leadership.confirmFence(node, startCount, by);
+    this.raft.durable.flush();
+    return verdict;
+  }
+
+  fenceNode(now: Millis, node: NodeId, startCount: StartCount, reason: string): FenceVerdict {
+    this.enter(now);
+    const verdict = this.leadership.fenceNode(node, startCount, reason);
+    this.raft.durable.flush();
+    return verdict;
   }
 
   propose(now: Millis, command: Command): void {

@@ -138,7 +138,21 @@ export interface MembershipInit {
   logKeep?: number;
 }
 
-export type FenceRequest = { op: number; node: NodeId; startCount: StartCount; method: string; reason: string; attempt: number };
+export type FenceRequest = {
+  op: number;
+  node: NodeId;
+  startCount: StartCount;
+  method: string;
+  reason: string;
+  attempt: number;
+  /** off: end the node. verify: say whether it is off now; asked of all methods of a level after its last off (rule 15). */
+  step: 'off' | 'verify';
+  /** Number of methods in this level. */
+  together: number;
+};
+
+/** What became of a request to fence a node or to confirm a fence by hand. */
+export type FenceVerdict = { ok: true } | { ok: false; text: string };
 
 /** Effects. The host must not call back into the core from inside any of these. */
 export interface MembershipOutput {
@@ -148,7 +162,7 @@ export interface MembershipOutput {
   persist(batch: PersistBatch): void;
   /** A new view is committed and applied. Every view is given, in order, none is skipped while this node is a member. */
   viewChanged(view: View, previous: View, command: Command | null): void;
-  /** Run a fence method other than `self`; answer with fenceDone(now, op, ok, detail). */
+  /** Run a fence method other than `self` and `manual`; answer with fenceDone(now, op, ok, detail). */
   fence(request: FenceRequest): void;
   /**
    * This incarnation is over (lease lapsed, or evicted by the others): the host raises the start count in the journal,
@@ -176,6 +190,10 @@ export interface MembershipApi {
   peerUp(now: Millis, peer: NodeId): void;
   peerDown(now: Millis, peer: NodeId): void;
   fenceDone(now: Millis, op: number, ok: boolean, detail: string): void;
+  /** A person vouches that this incarnation, which is being fenced, can not act any more. Only the leader takes it. */
+  confirmFence(now: Millis, node: NodeId, startCount: StartCount, by: string): FenceVerdict;
+  /** An operator wants this member fenced. Only the leader takes it. */
+  fenceNode(now: Millis, node: NodeId, startCount: StartCount, reason: string): FenceVerdict;
   /** Puts a command into the log, through the leader; the caller repeats it until the view shows the effect. */
   propose(now: Millis, command: Command): void;
   /** A new incarnation of this process: asks to join again. */

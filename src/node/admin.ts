@@ -1,5 +1,5 @@
 /**
- * The administration verbs: what `tsdlm status`, `nodes`, `ls` and `show` are answered.
+ * The administration verbs: what `tsdlm status`, `nodes`, `ls` and `show` are answered; those of fencing are in fence-admin.ts.
  *
  * Who holds a lock only its master knows, so `ls` and `show` ask every member of the view (Query / QueryReply, control
  * messages) and put the answers together; a member that does not answer in time is named in the result, not waited for.
@@ -22,6 +22,8 @@ import { type ErrorCode, TsdlmError } from '../protocol/errors.js';
 import type { NodeId } from '../protocol/ids.js';
 import { type Mode, modeName } from '../protocol/modes.js';
 import type { ControlMessage } from '../protocol/peer-messages.js';
+import { FenceAdmin, type FenceAdminHost } from './fence-admin.js';
+import type { SessionInfo } from './session-info.js';
 
 /** How long another node may take to answer a question. */
 const QUERY_MS = 1000;
@@ -42,6 +44,7 @@ export interface AdminHost {
   sessions(): number;
   nodeOwnedAllowed: boolean;
   warnings(): string[];
+  fencing: Pick<FenceAdminHost, 'runner' | 'monitor' | 'nodes' | 'log'>;
 }
 
 type Answer = { ok: boolean; code?: ErrorCode; text?: string; data?: unknown };
@@ -50,14 +53,28 @@ export class Admin {
   readonly #host: AdminHost;
   readonly #startedAt: number;
   readonly #pending = new Map<number, (data: unknown) => void>();
+  readonly #fence: FenceAdmin;
   #nextQuery = 1;
 
   constructor(host: AdminHost) {
     this.#host = host;
     this.#startedAt = host.now();
+    this.#fence = new FenceAdmin({
+      ...host.fencing,
+      core: host.core,
+      self: host.self,
+      now: host.now,
+      ref: (id) => this.#ref(id),
+      ask: (node, verb, args) => this.#ask(node, verb, args),
+      askAll: (verb, args) => this.#askAll(verb, args),
+    });
   }
 
-  async run(verb: string, args: unknown): Promise<Answer> {
+  async run(verb: string, args: unknown, session?: Pick<SessionInfo, 'pid' | 'label'>): Promise<Answer> {
+    if (verb.startsWith('fence-')) {
+      const by = `${this.#ref(this.#host.self).name}:${session?.pid ?? 0} ${session?.label ?? ''}`;
+      return { ok: true, data: await this.#fence.run(verb, asRecord(args), by) };
+    }
     switch (verb) {
       case 'status':
         return { ok: true, data: this.#status() };
@@ -78,7 +95,8 @@ export class Admin {
     const args = (m.args ?? {}) as { domain?: unknown; name?: unknown; after?: unknown };
     const text = (v: unknown): string => (typeof v === 'string' ? v : '');
     let data: unknown = null;
-    if (m.verb === 'show') data = masteredResource(core.engine, text(args.domain), text(args.name));
+    if (m.verb.startsWith('fence-')) data = this.#fence.onQuery(m.verb, asRecord(m.args));
+    else if (m.verb === 'show') data = masteredResource(core.engine, text(args.domain), text(args.name));
     else if (m.verb === 'ls') {
       const domain = text(args.domain);
       data = masteredResources(core.engine, domain === '' ? null : domain, text(args.after), LIST_PAGE_MAX).map((r) =>
@@ -96,27 +114,27 @@ export class Admin {
 
   /** Asks all other members; null for those that do not answer in time. */
   async #askAll(verb: string, args: Record<string, unknown>): Promise<{ node: NodeId; data: unknown }[]> {
-    const { core, self, send } = this.#host;
+    const { core, self } = this.#host;
     const members = core.view.nodes.filter((n) => n.id !== self && ['in', 'suspect', 'leaving'].includes(n.state));
-    return Promise.all(
-      members.map(async ({ id: node }) => {
-        if (this.#pending.size >= QUERIES_MAX)
-          throw new TsdlmError('TSDLM_OVERLOADED', 'too many administration questions at once: ask again');
-        const id = this.#nextQuery++;
-        const data = await new Promise<unknown>((resolve) => {
-          const timer = setTimeout(() => {
-            this.#pending.delete(id);
-            resolve(null);
-          }, QUERY_MS);
-          this.#pending.set(id, (value) => {
-            clearTimeout(timer);
-            resolve(value);
-          });
-          send(node, { k: 'Query', id, verb, args });
-        });
-        return { node, data };
-      }),
-    );
+    return Promise.all(members.map(async ({ id: node }) => ({ node, data: await this.#ask(node, verb, args) })));
+  }
+
+  /** Asks one node; null when it does not answer in time. */
+  async #ask(node: NodeId, verb: string, args: Record<string, unknown>): Promise<unknown> {
+    if (this.#pending.size >= QUERIES_MAX)
+      throw new TsdlmError('TSDLM_OVERLOADED', 'too many administration questions at once: ask again');
+    const id = this.#nextQuery++;
+    return new Promise<unknown>((resolve) => {
+      const timer = setTimeout(() => {
+        this.#pending.delete(id);
+        resolve(null);
+      }, QUERY_MS);
+      this.#pending.set(id, (value) => {
+        clearTimeout(timer);
+        resolve(value);
+      });
+      this.#host.send(node, { k: 'Query', id, verb, args });
+    });
   }
 
   #ref(id: NodeId): NodeRef {
@@ -152,7 +170,7 @@ export class Admin {
       sessions: h.sessions(),
       locks: countLocal(h.core.engine),
       nodeOwnedAllowed: h.nodeOwnedAllowed,
-      warnings: h.warnings(),
+      warnings: [...this.#fence.warnings(), ...h.warnings()],
     };
   }
 
@@ -254,4 +272,8 @@ export class Admin {
       sinceMs: l.sinceMs,
     };
   }
+}
+
+function asRecord(value: unknown): Record<string, unknown> {
+  return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
 }

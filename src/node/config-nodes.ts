@@ -5,6 +5,7 @@ import type { FenceMethodConfig } from '../fence/types.js';
 import type { NodeConfig } from '../membership/types.js';
 import { NODE_MAX } from '../protocol/ids.js';
 import { VOTERS_MAX } from '../protocol/limits.js';
+import { BUILT_IN_METHODS } from './config-fence.js';
 import type { Complaints, TableReader } from './config-reader.js';
 import { nearest } from './nearest.js';
 
@@ -26,10 +27,10 @@ function readFence(
   if (levels === undefined) return [['self']];
   for (const level of levels) {
     for (const { value, line } of level) {
-      if (value === 'self') {
-        if (level.length > 1) complaints.at(line, 'fence: "self" must stand alone in its level, as [["ipmi"], ["self"]]');
+      if (BUILT_IN_METHODS.includes(value)) {
+        if (level.length > 1) complaints.at(line, `fence: "${value}" must stand alone in its level, as [["ipmi"], ["${value}"]]`);
       } else if (!methods.has(value) && !defined.includes(value)) {
-        const near = nearest(value, [...defined, 'self']);
+        const near = nearest(value, [...defined, ...BUILT_IN_METHODS]);
         const hint = near === undefined ? `define it with [fence.${value}]` : `did you mean "${near}"?`;
         complaints.at(line, `fence method "${value}" is not defined; ${hint}`);
       }

@@ -7,7 +7,7 @@
  * without a single optional field. Defaults come from the environment that is given as an argument, so tests need none.
  */
 import { createHash } from 'node:crypto';
-import { readFileSync, statSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { dirname, isAbsolute, resolve } from 'node:path';
 import type { FenceMethodConfig } from '../fence/types.js';
@@ -21,10 +21,13 @@ import { readFenceMethods } from './config-fence.js';
 import { type ConfiguredNode, readNodes } from './config-nodes.js';
 import { Complaints, TableReader } from './config-reader.js';
 import { LOG_LEVELS, type LogLevel } from './log.js';
+import { secretFileFault } from './secret-file.js';
 import { parseToml } from './toml.js';
 
 /** Port between daemons where the configuration names none. */
 export const DEFAULT_PORT = 7719;
+/** Mean time between two looks at one fence device. */
+const FENCE_MONITOR_MS = 60_000;
 const KEY_CHARS_MIN = 16;
 const KEY_CHARS_MAX = 4096;
 
@@ -55,6 +58,8 @@ export interface Config {
   listen: { host: string; port: number } | null;
   tls: boolean;
   fenceMethods: Map<string, FenceMethodConfig>;
+  /** Mean time between two looks at a fence device; 0 = never. */
+  fenceMonitorMs: number;
   unsafeNodeOwned: boolean;
   /** The operator vouches that this virtual machine is never suspended, saved or live-migrated with a pause (rule 10). */
   neverPaused: boolean;
@@ -92,19 +97,6 @@ function readFile(file: string, what: string): string {
   }
 }
 
-/** A secret lies in this file: refuses one that others can read. Returns what is wrong with it, or undefined. */
-function exposed(file: string, uid: number): string | undefined {
-  try {
-    const { mode, uid: owner } = statSync(file);
-    if ((mode & 0o077) !== 0) return `can be read by others (mode 0${(mode & 0o777).toString(8)}): run chmod 600 ${file}`;
-    if (owner !== uid && owner !== 0)
-      return `belongs to user ${owner}, not to the daemon's user ${uid}: run chown ${uid} ${file}`;
-    return undefined;
-  } catch (cause) {
-    return `cannot be read: ${(cause as Error).message}`;
-  }
-}
-
 function readKey(top: TableReader, source: ConfigSource, uid: number, complaints: Complaints): Buffer | null {
   const wanted = `text of ${KEY_CHARS_MIN} to ${KEY_CHARS_MAX} characters, such as the output of: openssl rand -hex 32`;
   const inline = top.text('key', { max: KEY_CHARS_MAX, pattern: new RegExp(`^.{${KEY_CHARS_MIN},}$`), wanted, secret: true });
@@ -113,13 +105,13 @@ function readKey(top: TableReader, source: ConfigSource, uid: number, complaints
     complaints.at(top.lineOf('key_file'), 'key and key_file are both given: remove one');
   }
   if (inline !== undefined) {
-    const wrong = source.text === undefined && source.file !== undefined ? exposed(source.file, uid) : undefined;
+    const wrong = source.text === undefined && source.file !== undefined ? secretFileFault(source.file, uid) : undefined;
     if (wrong !== undefined) complaints.at(top.lineOf('key'), `this file holds the key and ${wrong}, or use key_file`);
     return Buffer.from(inline);
   }
   if (path === undefined) return null;
   const file = isAbsolute(path) ? path : resolve(dirname(source.file ?? '.'), path);
-  const wrong = exposed(file, uid);
+  const wrong = secretFileFault(file, uid);
   if (wrong !== undefined) {
     complaints.at(top.lineOf('key_file'), `key_file ${file} ${wrong}`);
     return null;
@@ -218,8 +210,9 @@ export function loadConfig(source: ConfigSource = {}): Config {
   const nodeName = top.text('node', NAME_RULE);
   const key = readKey(top, source, uid, complaints);
   const limits = readLimits(top, complaints);
-  const fenceMethods = readFenceMethods(top, complaints);
+  const fenceMethods = readFenceMethods(top, complaints, { file: source.file ?? '', uid });
   const configured = readNodes(top, fenceMethods, complaints, DEFAULT_PORT);
+  const fenceMonitorMs = top.integer('fence_monitor_ms', 0, 3_600_000, ' milliseconds; 0 = never');
   const domains = readDomains(top);
   const stateDir = top.text('state_dir');
   const machineId = top.text('machine_id', { pattern: /^[0-9a-f]{32}$/, wanted: '32 hexadecimal digits, as in /etc/machine-id' });
@@ -289,6 +282,7 @@ export function loadConfig(source: ConfigSource = {}): Config {
     listen: nodes.length > 1 ? { host: listen.host ?? me.host, port: listen.port ?? me.port } : null,
     tls,
     fenceMethods,
+    fenceMonitorMs: fenceMonitorMs ?? FENCE_MONITOR_MS,
     unsafeNodeOwned,
     neverPaused,
     nodeOwnedAllowed: unsafeNodeOwned || me.fence.some((level) => level.every((name) => name !== 'self')),

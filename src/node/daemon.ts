@@ -9,6 +9,7 @@ import { statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { NodeCore } from '../core/node-core.js';
 import type { CoreOutput } from '../core/types.js';
+import { FenceMonitor } from '../fence/monitor.js';
 import { FenceRunner } from '../fence/runner.js';
 import type { View } from '../membership/types.js';
 import { InvariantError, TsdlmError } from '../protocol/errors.js';
@@ -18,6 +19,7 @@ import { Admin } from './admin.js';
 import { CoreClock, MonotonicCore } from './clock-core.js';
 import { type Config, configChecksum } from './config.js';
 import { bootId, isVirtualMachine, machineId } from './facts.js';
+import { devicesOf } from './fence-admin.js';
 import { type Journal, openJournal } from './journal.js';
 import type { Log } from './log.js';
 import { PeerNet } from './peer-net.js';
@@ -43,6 +45,7 @@ export class Daemon {
   readonly #sessions: SessionServer;
   readonly #admin: Admin;
   readonly #fencing: FenceRunner;
+  readonly #monitor: FenceMonitor;
   #incarnation: Incarnation;
   #ticker: NodeJS.Timeout | null = null;
   #isOver = false;
@@ -89,6 +92,18 @@ export class Daemon {
       options.log[level](event, data);
     };
     this.#fencing = new FenceRunner({ methods: config.fenceMethods, log });
+    this.#monitor = new FenceMonitor({
+      runner: this.#fencing,
+      // Only voters ever lead and fence, and nobody fences the machine it runs on.
+      devices: config.self.voter
+        ? devicesOf(
+            config.nodes.filter((n) => n.id !== config.self.id),
+            this.#fencing,
+          )
+        : [],
+      intervalMs: config.fenceMonitorMs,
+      log,
+    });
     this.#peers =
       config.listen === null || config.key === null
         ? null
@@ -135,7 +150,7 @@ export class Daemon {
       nodeOwnedAllowed: config.nodeOwnedAllowed,
       now: () => this.#now() - this.#clock.ahead,
       log,
-      admin: (verb, args) => this.#admin.run(verb, args),
+      admin: (verb, args, session) => this.#admin.run(verb, args, session),
     });
     this.#admin = this.#makeAdmin();
   }
@@ -152,9 +167,11 @@ export class Daemon {
       const gap = this.#clock.look();
       if (gap > 0) this.#o.log.warn('machine-was-suspended', { forMs: Math.round(gap) });
       this.#step(() => this.#core.tick(this.#now()));
+      this.#fencing.withdraw((node, startCount) => this.#isFencing(node, startCount));
       this.#leftWhenAlone();
     };
     tick();
+    this.#monitor.start();
     this.#ticker = setInterval(tick, this.#o.config.limits.tickMs);
     this.#o.log.info('daemon-started', {
       node: this.#o.config.self.name,
@@ -163,6 +180,12 @@ export class Daemon {
       socket: this.#o.config.socket,
       journal: this.#o.config.stateDir,
     });
+  }
+
+  /** It is for us to fence this incarnation: we lead, and the view still says so. */
+  #isFencing(node: NodeId, startCount: number): boolean {
+    const { isLeader, view } = this.#core.membership;
+    return isLeader && view.nodes.some((n) => n.id === node && n.state === 'fencing' && n.incarnation?.startCount === startCount);
   }
 
   /** Runs one input of the core; a broken invariant ends the daemon. */
@@ -227,6 +250,7 @@ export class Daemon {
           epoch: view.epoch,
           nodes: view.nodes.map((n) => `${n.name}:${n.state}${n.fencedBy ? `(${n.fencedBy})` : ''}`).join(' '),
         });
+        this.#fencing.seen(view.nodes);
         this.#leftWhenSeen(view);
       },
       memberChanged: (isMember) => {
@@ -268,7 +292,13 @@ export class Daemon {
       journal: () => ({ path: config.stateDir, state: this.#isOver ? 'failed' : 'ok', sizeBytes: bytesIn(config.stateDir) }),
       sessions: () => this.#sessions.sessions().length,
       nodeOwnedAllowed: config.nodeOwnedAllowed,
-      warnings: () => [...config.warnings, ...this.#fencing.warnings()],
+      warnings: () => [...config.warnings, ...this.#fencing.warnings(), ...this.#monitor.warnings()],
+      fencing: {
+        runner: this.#fencing,
+        monitor: this.#monitor,
+        nodes: config.nodes,
+        log: (level, event, data) => this.#o.log[level](event, data),
+      },
     });
   }
 
@@ -338,6 +368,7 @@ export class Daemon {
     }
     this.#isOver = true;
     if (this.#ticker) clearInterval(this.#ticker);
+    this.#monitor.close();
     this.#fencing.close();
     await this.#peers?.close();
     await this.#journal.close();

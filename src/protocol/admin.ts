@@ -12,6 +12,10 @@
  *   nodes      {}                     NodesData     the daemon
  *   ls         ListArgs               ListData      the daemon
  *   show       ShowArgs               ShowData      the daemon (TSDLM_NOT_HELD when it knows no such lock)
+ *   fence-history  {}                 FenceHistoryData   the daemon, which asks all members
+ *   fence-check    FenceCheckArgs     FenceCheckData     the daemon; takes as long as the slowest device
+ *   fence-node     FenceOrderArgs     FenceOrderData     the leader (TSDLM_NOT_ALLOWED with the reason when it refuses)
+ *   fence-confirm  FenceOrderArgs     FenceOrderData     the leader (likewise)
  *   unlock     UnlockArgs             UnlockData    the session server (node-owned locks of this node)
  *   convert    ConvertArgs            ConvertData   the session server (node-owned locks of this node)
  */
@@ -154,4 +158,47 @@ export interface ConvertData {
   name: string;
   mode: ModeName;
   token: string;
+}
+
+export interface FenceHistoryData {
+  /** Oldest first, of all nodes that answered. */
+  results: FenceHistoryEntry[];
+  /** Members that did not answer. */
+  silent: NodeRef[];
+}
+export interface FenceHistoryEntry {
+  agoMs: number;
+  /** The node that did it. */
+  by: NodeRef;
+  /** Name of the victim. */
+  node: string;
+  startCount: number;
+  method: string;
+  /** off, verify, on, or confirm (a person's word). */
+  step: string;
+  attempt: number;
+  reason: string;
+  ok: boolean;
+  detail: string;
+  tookMs: number;
+}
+export interface FenceCheckArgs {
+  /** Only the devices of this node. */
+  node?: string;
+}
+export interface FenceCheckData {
+  /** Where from the devices were looked at. */
+  at: NodeRef;
+  devices: { node: string; method: string; ok: boolean; detail: string }[];
+}
+/** `startCount` is the incarnation that the operator saw; the order is for no other. */
+export interface FenceOrderArgs {
+  node: string;
+  startCount: number;
+  reason?: string;
+}
+export interface FenceOrderData {
+  node: NodeRef;
+  startCount: number;
+  leader: NodeRef;
 }

@@ -190,7 +190,7 @@ t.test('fence methods: defined, runnable, and used as levels', async (t) => {
   t.equal(unsafe.nodeOwnedAllowed, true);
   t.match(unsafe.warnings.join(), /unsafe_node_owned/);
   t.match(load(method).warnings, [/"power" is used by no node/]);
-  t.same(load(`${method}[fence.power.options]\nip = "10.1.1.1"`).fenceMethods.get('power')?.options, { ip: '10.1.1.1' });
+  t.match(load(`${method}[fence.power.options]\nip = "10.1.1.1"`).fenceMethods.get('power'), { options: { ip: '10.1.1.1' } });
 
   const cases: [string, RegExp][] = [
     [node('[["pwoer"]]') + method, /^tsdlm.toml:5: fence method "pwoer" is not defined; did you mean "power"\?/],
@@ -201,7 +201,10 @@ t.test('fence methods: defined, runnable, and used as levels', async (t) => {
     [node('[["power", "self"]]') + method, /"self" must stand alone/],
     ['[fence.p]\ncommand = ["/bin/true"]', /:1: fence.p has no type/],
     ['[fence.p]\ntype = "script"', /:1: fence.p has no command/],
-    ['[fence.p]\ntype = "scirpt"\ncommand = ["/bin/true"]', /:2: fence.p.type = "scirpt" must be one of "script"; did you mean/],
+    [
+      '[fence.p]\ntype = "scirpt"\ncommand = ["/bin/true"]',
+      /:2: fence.p.type = "scirpt" must be one of "script", "ipmi", "agent"; did you mean "script"/,
+    ],
     ['[fence.p]\ntype = "script"\ncommand = ["true"]', /must begin with the absolute path/],
     ['[fence.p]\ntype = "script"\ncommand = ["/no/such/thing"]', /:3: command \/no\/such\/thing cannot be run: ENOENT/],
     ['[fence.p]\ntype = "script"\ncommand = ["/etc/passwd"]', /cannot be run: EACCES/],

@@ -22,6 +22,8 @@ const run = (more: Partial<FenceRun> = {}): FenceRun => ({
   method: 'power',
   reason: 'silent',
   attempt: 1,
+  step: 'off',
+  together: 1,
   ...more,
 });
 

@@ -1,7 +1,7 @@
 /** The fencing gate: suspect, fencing, fenced, evicted; levels and failures; half partitions; clean leaving. */
 import t from 'tap';
 import { deriveTimeLimits } from '../../src/membership/time-limits.js';
-import type { Command } from '../../src/membership/types.js';
+import type { Command, FenceVerdict } from '../../src/membership/types.js';
 import { Cluster } from './harness.js';
 
 const limits = deriveTimeLimits();
@@ -12,6 +12,20 @@ function ready(seed: number, options: ConstructorParameters<typeof Cluster>[0] =
   c.startAll();
   if (!c.until(() => c.settled(), 15_000)) throw new Error('no cluster');
   return c;
+}
+
+/** An operator's order, at node `at`. */
+function order(
+  c: Cluster,
+  at: number,
+  what: 'confirmFence' | 'fenceNode',
+  node: number,
+  startCount: number,
+  text: string,
+): FenceVerdict {
+  const host = c.host(at);
+  if (host.m === null) throw new Error(`node ${at} does not run`);
+  return host.m[what](c.local(host), node, startCount, text);
 }
 
 const follower = (c: Cluster): number => (c.leaderId() === 2 ? 3 : 2);
@@ -90,11 +104,14 @@ t.test('rule 15: a device that says "off" at once is believed only after lease +
   c.kill(id);
   t.ok(c.until(() => c.state(id) === 'evicted', 20_000));
   t.same(
-    leader.fences.map((f) => [f.node, f.method, f.attempt]),
+    leader.fences.map((f) => [f.node, f.method, f.step, f.attempt, f.together]),
     [
-      [id, 'psu1', 1],
-      [id, 'psu2', 1],
+      [id, 'psu1', 'off', 1, 2],
+      [id, 'psu2', 'off', 1, 2],
+      [id, 'psu1', 'verify', 1, 2],
+      [id, 'psu2', 'verify', 1, 2],
     ],
+    'both are verified off after the last off',
   );
   t.ok((leader.fences[0]?.at ?? 0) - dead < deadMs + 150, 'it began at once');
   t.ok((c.checks.commands('fenced')[0]?.at ?? 0) - dead > leaseMs - heartbeatMs);
@@ -112,7 +129,7 @@ t.test('rule 15: levels follow each other, nothing is remembered, and the pause 
   const levels = leader.fences.map((f) => `${f.attempt}${f.method}`);
   t.same(levels.slice(0, 9), ['1a', '1b', '1c', '2a', '2b', '2c', '3a', '3b', '3c']);
   t.equal(new Set(leader.fences.map((f) => f.op)).size, leader.fences.length, 'operation numbers never repeat');
-  const starts = leader.fences.filter((f) => f.method === 'a').map((f) => f.at);
+  const starts = leader.fences.filter((f) => f.method === 'a' && f.step === 'off').map((f) => f.at);
   const pauses = starts.slice(1).map((at, i) => at - (starts[i] ?? 0));
   t.ok(
     pauses.every((p, i) => i === 0 || p > (pauses[i - 1] ?? 0) * 1.5),
@@ -121,6 +138,107 @@ t.test('rule 15: levels follow each other, nothing is remembered, and the pause 
   const failed = leader.notes.filter((n) => n.event === 'fence-failed');
   t.equal(failed.length, 8);
   t.match(failed[0], { level: 'error', data: { node: id, detail: 'b: plug is stuck' } });
+});
+
+t.test('rule 15: a device that is on again when all others are off makes the whole level begin anew', async (t) => {
+  const c = ready(5, { fence: [['psu1', 'psu2']] });
+  const id = follower(c);
+  const { startCount } = c.view().nodes.find((n) => n.id === id)?.incarnation ?? { startCount: 0 };
+  let isCycled = true;
+  // psu1 is one of those that switch on again by themselves: its off succeeds, its state a moment later is on.
+  c.fenceScript = (r) => ({ ok: r.step === 'off' || r.method === 'psu2' || !isCycled, afterMs: 40, detail: 'it is on' });
+  c.kill(id);
+  c.run(30_000);
+  t.equal(c.state(id), 'fencing', 'both have said off, never at one time');
+  const { fences, notes } = c.host(c.leaderId());
+  t.match(notes.find((n) => n.event === 'fence-failed')?.data, { detail: 'psu1: it is on' });
+  const perAttempt = (attempt: number): string[] =>
+    fences.filter((f) => f.attempt === attempt).map((f) => `${f.step} ${f.method}`);
+  t.same(perAttempt(2), ['off psu1', 'off psu2', 'verify psu1', 'verify psu2'], 'the retry switches psu2 off again too');
+  isCycled = false;
+  t.ok(c.until(() => c.state(id) === 'evicted', 60_000));
+  t.ok(fences.every((f) => f.node === id && f.startCount === startCount));
+});
+
+t.test('manual: a person vouches for exactly that incarnation, at the leader, and lease + margin still pass', async (t) => {
+  const c = ready(5, { fence: [['manual']] });
+  const id = follower(c);
+  const leader = c.host(c.leaderId());
+  t.match(order(c, leader.id, 'confirmFence', id, 1, 'ann'), { ok: false, text: /not being fenced/ });
+  const dead = c.t;
+  c.kill(id);
+  t.ok(c.until(() => c.state(id) === 'fencing', 20_000));
+  t.ok(c.t - dead < leaseMs, 'its lease may still run');
+  t.match(order(c, leader.id, 'confirmFence', id, 2, 'ann'), { ok: false, text: /since start 1, not 2/ });
+  const other = c.host([1, 2, 3].find((n) => n !== id && n !== leader.id) ?? 0);
+  t.match(order(c, other.id, 'confirmFence', id, 1, 'ann'), { ok: false, text: /does not lead/ });
+  t.same(order(c, leader.id, 'confirmFence', id, 1, 'ann'), { ok: true });
+  t.ok(c.until(() => c.state(id) === 'evicted', 20_000));
+  t.ok((c.checks.commands('fenced')[0]?.at ?? 0) - dead > leaseMs - heartbeatMs, 'rule 15');
+  t.equal(c.view().nodes.find((n) => n.id === id)?.fencedBy, 'manual');
+  t.equal(leader.fences.length, 0, 'no device was asked');
+  t.ok(leader.notes.some((n) => n.event === 'fence-confirmed' && n.data.by === 'ann' && n.data.node === id));
+});
+
+t.test(
+  'manual: without a word nothing happens, loudly; a word counts at any level and whatever a device says later',
+  async (t) => {
+    const c = ready(6, { fence: [['dev'], ['manual']] });
+    const id = follower(c);
+    c.fenceScript = () => ({ ok: false, afterMs: 3000, detail: 'stuck' });
+    c.propose(id, { c: 'nodeOwned', node: id, startCount: 1, on: true });
+    c.run(500);
+    c.kill(id);
+    c.run(200_000);
+    t.equal(c.state(id), 'fencing');
+    const leader = c.host(c.leaderId());
+    t.ok(leader.notes.some((n) => n.event === 'fence-failed' && /tsdlm fence confirm/.test(String(n.data.detail))));
+    const offs = leader.fences.length;
+    t.ok(offs > 1, 'the device is tried again and again');
+    t.ok(
+      c.until(() => leader.fences.length > offs, 120_000),
+      'a device is at it',
+    );
+    t.same(order(c, leader.id, 'confirmFence', id, 1, 'ann'), { ok: true });
+    t.ok(
+      c.until(() => c.state(id) === 'evicted', 2000),
+      'at once, node-owned locks included',
+    );
+    c.run(5000);
+    t.equal(c.checks.commands('fenced').length, 1);
+  },
+);
+
+t.test('a confirmation does not outlive the leader that took it', async (t) => {
+  const c = ready(8, { voters: 5, fence: [['manual']] });
+  const id = follower(c);
+  c.kill(id);
+  t.ok(c.until(() => c.state(id) === 'fencing', 20_000));
+  const first = c.leaderId();
+  c.isolate(first);
+  // Nobody hears of it: the cluster decides without this leader.
+  order(c, first, 'confirmFence', id, 1, 'ann');
+  c.run(20_000);
+  t.equal(c.state(id), 'fencing', 'the next leader waits for a word of its own');
+});
+
+t.test('an operator may have a member fenced: it goes the way of all others', async (t) => {
+  const c = ready(9, { fence: [['dev']] });
+  const id = follower(c);
+  const leader = c.host(c.leaderId());
+  t.match(order(c, leader.id, 'fenceNode', id, 7, 'x'), { ok: false, text: /since start 1, not 7/ });
+  t.match(order(c, leader.id, 'fenceNode', 99, 1, 'x'), { ok: false, text: /not known/ });
+  t.same(order(c, leader.id, 'fenceNode', id, 1, 'by ann: it smokes'), { ok: true });
+  t.ok(c.until(() => c.checks.commands('fenced').length === 1, 20_000));
+  t.match(leader.fences[0], { node: id, method: 'dev', reason: 'by ann: it smokes', startCount: 1 });
+});
+
+t.test('an operator may have the leader fenced: another one leads and does it', async (t) => {
+  const c = ready(9, { fence: [['dev']] });
+  const first = c.leaderId();
+  t.same(order(c, first, 'fenceNode', first, 1, 'by ann'), { ok: true });
+  t.ok(c.until(() => c.checks.commands('fenced', first).length > 0, 20_000));
+  t.equal(c.host(first).fences.length, 0);
 });
 
 t.test('if every method fails nothing of the node is given away, and it is said loudly', async (t) => {
@@ -170,7 +288,10 @@ t.test('a new leader repeats the whole operation for a node in fencing', async (
   c.fenceScript = () => ({ ok: true, afterMs: 50 });
   c.kill(leader);
   t.ok(c.until(() => c.state(id) === 'evicted' && c.state(leader) === 'evicted', 30_000));
-  const second = c.host(c.leaderId()).fences.map((f) => f.node);
+  const second = c
+    .host(c.leaderId())
+    .fences.filter((f) => f.step === 'off')
+    .map((f) => f.node);
   t.same(second, [id, leader]);
   t.same(c.checks.problems, []);
 });

@@ -15,6 +15,11 @@ export class Fencer {
 
   run(request: FenceRequest, done: (ok: boolean, detail: string) => void): void {
     const world = this.#world;
+    // A script's exit code was its proof; it has no other way to say that the machine is off.
+    if (request.step === 'verify') {
+      world.queue.after(1, () => done(true, 'verified before'));
+      return;
+    }
     const r = world.faultRandom;
     const { fenceFail, fenceLate, fenceMs } = world.options;
     const takes = this.isHealed ? 20 : 5 + r.exp(fenceMs);

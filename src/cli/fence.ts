@@ -1,0 +1,168 @@
+/**
+ * `tsdlm fence`: fence a member by order, confirm a fence by hand, look at what was done, look at the devices.
+ *
+ * The two orders end a machine or vouch that it has ended; a wrong one lets two owners act at once. So the node's name is asked
+ * for twice, and what was seen between (its incarnation) goes with the order: it never counts for the node's next life.
+ */
+import { userInfo } from 'node:os';
+import { createInterface } from 'node:readline';
+import type { Command } from 'commander';
+import type { Client } from '../client/index.js';
+import type {
+  FenceCheckData,
+  FenceHistoryData,
+  FenceHistoryEntry,
+  FenceOrderArgs,
+  NodeEntry,
+  NodesData,
+} from '../protocol/admin.js';
+import { TsdlmError } from '../protocol/errors.js';
+import type { Context } from './context.js';
+import { formatDuration, parseDuration } from './duration.js';
+import { EXIT_FAILED } from './exit-codes.js';
+import { plain, table } from './table.js';
+
+/** A device may take its time to answer. */
+const CHECK_WAIT_MS = 300_000;
+const POLL_MS = 200;
+
+export function fenceCommand(program: Command, context: () => Context): void {
+  const fence = program.command('fence').description('end nodes, confirm that one has ended, check the devices');
+  fence
+    .command('node')
+    .description('fence a member now; its name is asked for a second time')
+    .argument('<node>', 'name of the node')
+    .option('--yes <node>', 'its name a second time, instead of being asked')
+    .option('--reason <text>', 'for the log and the history', '')
+    .option('-w, --wait <duration>', 'how long to wait until it is fenced', '60s')
+    .action((name: string, flags: { yes?: string; reason: string; wait: string }) =>
+      order(context(), 'fence-node', name, flags.yes, flags.wait, flags.reason),
+    );
+  fence
+    .command('confirm')
+    .description('vouch that a node which is being fenced can not act any more; its name is asked for a second time')
+    .argument('<node>', 'name of the node')
+    .option('--yes-i-have-verified <node>', 'its name a second time, instead of being asked')
+    .option('-w, --wait <duration>', 'how long to wait until it counts as fenced', '60s')
+    .action((name: string, flags: { yesIHaveVerified?: string; wait: string }) =>
+      order(context(), 'fence-confirm', name, flags.yesIHaveVerified, flags.wait, ''),
+    );
+  fence
+    .command('history')
+    .description('list what was fenced lately: who, why, by which device, how long it took')
+    .action(async () => {
+      const c = context();
+      const data = (await c.withClient('tsdlm fence history', (client) => client.admin('fence-history'))) as FenceHistoryData;
+      c.print(data, historyText);
+    });
+  fence
+    .command('check')
+    .description('look at the fence devices now, from this node; exits 1 when one would not work')
+    .argument('[node]', 'only the devices of this node')
+    .action(async (node?: string) => {
+      const c = context();
+      const data = (await c.withClient('tsdlm fence check', (client) =>
+        client.admin('fence-check', node === undefined ? {} : { node }, CHECK_WAIT_MS),
+      )) as FenceCheckData;
+      c.print(data, checkText);
+      if (data.devices.some((device) => !device.ok)) c.exitCode = EXIT_FAILED;
+    });
+}
+
+type Verb = 'fence-node' | 'fence-confirm';
+
+async function order(
+  c: Context,
+  verb: Verb,
+  name: string,
+  again: string | undefined,
+  wait: string,
+  reason: string,
+): Promise<void> {
+  const waitMs = parseDuration(wait, '--wait');
+  const { uid, username } = userInfo();
+  await c.withClient(`tsdlm ${verb}, uid ${uid} ${username}`, async (client) => {
+    const before = await nodeOf(client, name);
+    const { state, incarnation } = before;
+    if (incarnation === null || (verb === 'fence-confirm' && state !== 'fencing')) {
+      throw new TsdlmError(
+        'TSDLM_NOT_ALLOWED',
+        `node ${name} is ${state}: there is nothing to ${verb === 'fence-node' ? 'fence' : 'confirm'}`,
+      );
+    }
+    const typed = again ?? (await askName(verb, name));
+    if (typed !== name) {
+      throw new TsdlmError(
+        'TSDLM_USAGE',
+        `the second name ${JSON.stringify(typed.slice(0, 80))} is not ${name}: nothing was done`,
+      );
+    }
+    const args: FenceOrderArgs = { node: name, startCount: incarnation.startCount, ...(reason === '' ? {} : { reason }) };
+    await client.admin(verb, args);
+    const after = await fenced(client, name, incarnation.startCount, waitMs);
+    c.print({ node: name, state: after.state, fencedBy: after.fencedBy }, (d) => `${d.node} counts as fenced by ${d.fencedBy}\n`);
+  });
+}
+
+async function nodeOf(client: Client, name: string): Promise<NodeEntry> {
+  const { nodes } = (await client.admin('nodes')) as NodesData;
+  const found = nodes.find((n) => n.name === name);
+  if (found !== undefined) return found;
+  throw new TsdlmError('TSDLM_BAD_ARGUMENT', `there is no node ${plain(name)}; there are ${nodes.map((n) => n.name).join(', ')}`);
+}
+
+/** Waits until that incarnation is over in the view of the node asked. */
+async function fenced(client: Client, name: string, startCount: number, waitMs: number): Promise<NodeEntry> {
+  const end = Date.now() + waitMs;
+  for (;;) {
+    const node = await nodeOf(client, name);
+    const isOver = node.state === 'fenced' || node.state === 'evicted' || (node.incarnation?.startCount ?? 0) > startCount;
+    if (isOver) return node;
+    if (Date.now() >= end) {
+      throw new TsdlmError('TSDLM_TIMEOUT', `${name} is still ${node.state}; tsdlm status and tsdlm fence history say why`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+  }
+}
+
+/** The name a second time, from standard input. */
+async function askName(verb: Verb, name: string): Promise<string> {
+  process.stderr.write(
+    verb === 'fence-confirm'
+      ? `Confirming that ${name} can not act any more frees all its locks at once. If it still runs, two owners act at the same time.\n` +
+          `Only go on when you have seen yourself that ${name} is off or was restarted.\n`
+      : `This ends ${name}, with all that runs there.\n`,
+  );
+  process.stderr.write('The name of the node once more: ');
+  const lines = createInterface({ input: process.stdin });
+  try {
+    for await (const line of lines) return line.trim();
+    return '';
+  } finally {
+    lines.close();
+  }
+}
+
+function historyText(data: FenceHistoryData): string {
+  const row = (r: FenceHistoryEntry): string[] => [
+    `${formatDuration(r.agoMs)} ago`,
+    r.node,
+    String(r.startCount),
+    r.method,
+    r.step,
+    r.ok ? 'ok' : 'failed',
+    formatDuration(r.tookMs),
+    r.by.name,
+    r.reason,
+    r.detail,
+  ];
+  const headings = ['WHEN', 'NODE', 'START', 'METHOD', 'STEP', 'RESULT', 'TOOK', 'BY', 'WHY', 'WHAT'];
+  const silent = data.silent.length === 0 ? '' : `no answer from ${data.silent.map((n) => n.name).join(', ')}\n`;
+  return `${data.results.length === 0 ? 'nothing was fenced\n' : table(headings, data.results.map(row))}${silent}`;
+}
+
+function checkText(data: FenceCheckData): string {
+  if (data.devices.length === 0) return 'no fence devices are configured\n';
+  const rows = data.devices.map((d) => [d.node, d.method, d.ok ? 'ok' : 'FAILS', d.detail]);
+  return table(['NODE', 'METHOD', 'STATE', 'WHAT IT SAID'], rows);
+}

@@ -1,0 +1,190 @@
+/**
+ * The administration verbs of fencing: `tsdlm fence node | confirm | history | check`.
+ *
+ * Who is fenced and what counts is decided by the leader, so the two orders go there, over the link between the daemons where
+ * this node does not lead. Each names the incarnation that the operator saw: an order that arrives late never hits the next one.
+ * Every order is in the log of the node that took it and of the leader, with who gave it.
+ */
+import type { NodeCore } from '../core/node-core.js';
+import type { FenceDevice, FenceMonitor } from '../fence/monitor.js';
+import type { FenceRunner } from '../fence/runner.js';
+import type { FenceVerdict } from '../membership/types.js';
+import type { FenceCheckData, FenceHistoryData, FenceHistoryEntry, FenceOrderData, NodeRef } from '../protocol/admin.js';
+import { type ErrorCode, TsdlmError } from '../protocol/errors.js';
+import type { NodeId } from '../protocol/ids.js';
+
+/** Entries that one node gives of its history, and how much of each text. */
+const HISTORY_PER_NODE = 50;
+const DETAIL_CHARS = 500;
+/** The reason is part of a log entry of at most 200 bytes. */
+const REASON_CHARS = 80;
+const BY_CHARS = 100;
+
+export interface FenceAdminHost {
+  core: NodeCore;
+  self: NodeId;
+  runner: FenceRunner;
+  monitor: FenceMonitor;
+  /** Nodes of the configuration with their fence levels. */
+  nodes: readonly { id: NodeId; name: string; fence: readonly (readonly string[])[] }[];
+  now(): number;
+  ref(id: NodeId): NodeRef;
+  /** Asks another node; null when it does not answer in time. */
+  ask(node: NodeId, verb: string, args: Record<string, unknown>): Promise<unknown>;
+  askAll(verb: string, args: Record<string, unknown>): Promise<{ node: NodeId; data: unknown }[]>;
+  log(level: 'info' | 'warn' | 'error', event: string, data: Record<string, unknown>): void;
+}
+
+type Order = { verb: 'fence-node' | 'fence-confirm'; node: NodeId; startCount: number; reason: string; by: string };
+
+/** Devices of these nodes, each once per node; what needs no device is left out. */
+export function devicesOf(nodes: FenceAdminHost['nodes'], runner: Pick<FenceRunner, 'hasDevice'>): FenceDevice[] {
+  return nodes.flatMap(({ name, fence }) =>
+    [...new Set(fence.flat())].filter((method) => runner.hasDevice(method)).map((method) => ({ node: name, method })),
+  );
+}
+
+export class FenceAdmin {
+  readonly #host: FenceAdminHost;
+
+  constructor(host: FenceAdminHost) {
+    this.#host = host;
+  }
+
+  /** One verb of a local client. `by`: who asks. Throws TsdlmError. */
+  async run(verb: string, args: Record<string, unknown>, by: string): Promise<unknown> {
+    switch (verb) {
+      case 'fence-history':
+        return this.#history();
+      case 'fence-check':
+        return this.#check(args.node);
+      case 'fence-node':
+      case 'fence-confirm':
+        return this.#order(verb, args, by);
+      default:
+        throw new TsdlmError('TSDLM_USAGE', `unknown administration verb ${JSON.stringify(verb.slice(0, 40))}`);
+    }
+  }
+
+  /** A question of another daemon. */
+  onQuery(verb: string, args: Record<string, unknown>): unknown {
+    if (verb === 'fence-history') return this.#own();
+    if (verb !== 'fence-node' && verb !== 'fence-confirm') return null;
+    const { node, startCount, reason, by } = args;
+    if (typeof node !== 'number' || typeof startCount !== 'number') return null;
+    return this.#obey({ verb, node, startCount, reason: short(reason, REASON_CHARS), by: short(by, BY_CHARS) });
+  }
+
+  /** For status: who is being fenced, and what a person can do about it. */
+  warnings(): string[] {
+    return this.#host.core.view.nodes
+      .filter((n) => n.state === 'fencing')
+      .map(
+        ({ name }) =>
+          `node ${name} is being fenced and its locks wait; if no method succeeds, verify that it is off and run: tsdlm fence confirm ${name}`,
+      );
+  }
+
+  async #history(): Promise<FenceHistoryData> {
+    const entries = this.#own();
+    const silent: NodeRef[] = [];
+    for (const { node, data } of await this.#host.askAll('fence-history', {})) {
+      if (Array.isArray(data)) entries.push(...(data as FenceHistoryEntry[]));
+      else silent.push(this.#host.ref(node));
+    }
+    return { results: entries.sort((a, b) => b.agoMs - a.agoMs), silent };
+  }
+
+  #own(): FenceHistoryEntry[] {
+    const by = this.#host.ref(this.#host.self);
+    const now = Date.now();
+    return this.#host.runner
+      .history()
+      .slice(-HISTORY_PER_NODE)
+      .map((r) => ({
+        agoMs: Math.max(0, now - r.at),
+        by,
+        node: r.nodeName,
+        startCount: r.startCount,
+        method: r.method,
+        step: r.step,
+        attempt: r.attempt,
+        reason: r.reason,
+        ok: r.ok,
+        detail: r.detail.slice(0, DETAIL_CHARS),
+        tookMs: r.ms,
+      }));
+  }
+
+  async #check(name: unknown): Promise<FenceCheckData> {
+    const { nodes, runner, monitor, self } = this.#host;
+    const wanted = name === undefined ? nodes : nodes.filter((n) => n.name === name);
+    if (wanted.length === 0) throw unknownNode(name);
+    const devices = await Promise.all(
+      devicesOf(wanted, runner).map(async (device) => {
+        const { ok, detail } = await monitor.look(device);
+        return { ...device, ok, detail: detail.slice(0, DETAIL_CHARS) };
+      }),
+    );
+    return { at: this.#host.ref(self), devices };
+  }
+
+  async #order(verb: Order['verb'], args: Record<string, unknown>, by: string): Promise<FenceOrderData> {
+    const { core, self, nodes, log } = this.#host;
+    const victim = nodes.find((n) => n.name === args.node);
+    if (victim === undefined) throw unknownNode(args.node);
+    const { startCount } = args;
+    if (typeof startCount !== 'number') throw new TsdlmError('TSDLM_BAD_ARGUMENT', 'startCount must be given as a number');
+    const { leader } = core;
+    if (leader === 0) {
+      throw new TsdlmError(
+        'TSDLM_UNAVAILABLE',
+        'the cluster has no leader now, and only a leader fences: ask again, or another node',
+      );
+    }
+    const reason = typeof args.reason === 'string' ? args.reason : '';
+    const order: Order = { verb, node: victim.id, startCount, reason: short(reason, REASON_CHARS), by: short(by, BY_CHARS) };
+    log('warn', `${verb}-asked`, { node: victim.name, startCount, by, reason: order.reason, leader });
+    const answer = leader === self ? this.#obey(order) : await this.#host.ask(leader, verb, { ...order });
+    if (typeof answer !== 'object' || answer === null) {
+      const text = `node ${this.#host.ref(leader).name}, which leads, did not answer: look at the state of ${victim.name} and ask again`;
+      throw new TsdlmError('TSDLM_OUTCOME_UNKNOWN', text);
+    }
+    const verdict = answer as { ok?: unknown; text?: unknown };
+    if (verdict.ok !== true) {
+      const code: ErrorCode = 'TSDLM_NOT_ALLOWED';
+      throw new TsdlmError(code, short(verdict.text, DETAIL_CHARS) || `the leader refused to fence ${victim.name}`);
+    }
+    return { node: { id: victim.id, name: victim.name }, startCount, leader: this.#host.ref(leader) };
+  }
+
+  /** At the leader. */
+  #obey({ verb, node, startCount, reason, by }: Order): FenceVerdict {
+    const { core, runner, now, log } = this.#host;
+    const { name: nodeName } = this.#host.ref(node);
+    if (verb === 'fence-node') {
+      const why = `by ${by}${reason === '' ? '' : `: ${reason}`}`;
+      const verdict = core.fenceNode(now(), node, startCount, why);
+      log('warn', 'fence-node', { node: nodeName, startCount, by, reason, ...verdict });
+      return verdict;
+    }
+    const verdict = core.confirmFence(now(), node, startCount, by);
+    log('warn', 'fence-confirm', { node: nodeName, startCount, by, ...verdict });
+    if (verdict.ok) {
+      const run = { op: 0, node, nodeName, startCount, method: 'manual', reason: `by ${by}`, attempt: 1, together: 1 };
+      runner.note({ ...run, step: 'confirm', ok: true, detail: `confirmed by ${by}`, at: Date.now(), ms: 0 });
+    }
+    return verdict;
+  }
+}
+
+function unknownNode(name: unknown): TsdlmError {
+  const shown = JSON.stringify(String(name).slice(0, 80));
+  return new TsdlmError('TSDLM_UNKNOWN_NODE', `node ${shown} is not in this node's configuration: tsdlm nodes lists them`);
+}
+
+/** Printable and bounded: it came from a client, and goes into logs and other daemons. */
+function short(value: unknown, chars: number): string {
+  const text = typeof value === 'string' ? value : '';
+  return text.replace(/[^\x20-\x7e]/g, '?').slice(0, chars);
+}
