@@ -17,6 +17,8 @@ interface Pending {
   value: number;
   /** The master may have gone since, with the only copy that is certainly current. */
   mayBeLost: boolean;
+  /** No lock existed for a moment since: all may be forgotten. */
+  mayBeForgotten: boolean;
 }
 
 const NONE = 0;
@@ -37,7 +39,7 @@ export class LvbModel {
 
   /** The EX holder begins to publish (release or down-convert). `value` INVALID (-1): its writer died (rule 18). */
   publishing(hold: Hold, value: number): void {
-    this.#pending.push({ hold, value, mayBeLost: false });
+    this.#pending.push({ hold, value, mayBeLost: false, mayBeForgotten: false });
     hold.dirty = false;
   }
 
@@ -60,9 +62,12 @@ export class LvbModel {
   /** Folds in what happened since the last look, before a grant on this resource counts. `holds`: as before the grant. */
   beforeGrant(holds: readonly Hold[], mode: number, now: number): void {
     this.#foldDead(holds, now);
+    if (!holds.some((h) => !isOver(h, now))) {
+      this.#allowed.add(NONE).add(INVALID);
+      for (const p of this.#pending) p.mayBeForgotten = true;
+    }
     // NL goes with EX: such a grant says nothing about a release under way.
     if (mode > 0) this.#foldPending(now);
-    if (!holds.some((h) => !isOver(h, now))) this.#allowed.add(NONE).add(INVALID);
   }
 
   /**
@@ -112,7 +117,9 @@ export class LvbModel {
   }
 
   #commit(p: Pending, isUnsure: boolean): void {
-    this.#allowed = new Set(isUnsure || p.mayBeLost ? [p.value, INVALID] : [p.value]);
+    this.#allowed = new Set([p.value]);
+    if (isUnsure || p.mayBeLost || p.mayBeForgotten) this.#allowed.add(INVALID);
+    if (p.mayBeForgotten) this.#allowed.add(NONE);
   }
 }
 

@@ -25,6 +25,8 @@ class WriteQueue {
   #isBusy = false;
   #life = 0;
   meanMs: number;
+  /** Planted bug: what was given counts as written. */
+  answersEarly = false;
 
   constructor(queue: EventQueue, random: Prng, meanMs: number) {
     this.#queue = queue;
@@ -33,7 +35,8 @@ class WriteQueue {
   }
 
   write(apply: () => void, done: () => void): void {
-    this.#pending.push({ apply, done });
+    this.#pending.push({ apply, done: this.answersEarly ? null : done });
+    if (this.answersEarly) this.#queue.after(0.05, done);
     this.#next();
   }
 
@@ -78,6 +81,10 @@ export class NodeDisk {
     this.#meanMs = meanMs;
     this.#control = new WriteQueue(queue, random, meanMs);
     this.#journal = new WriteQueue(queue, random, Math.min(1, meanMs));
+  }
+
+  set answersEarly(on: boolean) {
+    this.#control.answersEarly = on;
   }
 
   /** 1 = as drawn; larger = slower. */

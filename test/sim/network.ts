@@ -28,6 +28,8 @@ type Frame =
 export interface PeerEnd {
   link: LinkState<Envelope>;
   conn: Conn | null;
+  /** The last numbered frame sent: a reconnect may repeat it though it arrived. */
+  lastSent: Frame | null;
   /** Of the harness: serial of the last message given out / taken in, and by whom. */
   serialOut: number;
   serialIn: number;
@@ -68,9 +70,8 @@ export class Network {
   readonly #pairs = new Map<number, Pair>();
   #connCount = 0;
   delivered = 0;
-  /** A planted bug: a message on its way may be changed (or dropped: null), and a numbered one may be taken in again. */
+  /** A planted bug: a message on its way may be changed, or dropped: null. */
   alter: ((from: SimNode, to: SimNode, msg: PeerMessage) => PeerMessage | null) | null = null;
-  acceptDuplicates = false;
   /** The real codec there and back, in the seeds that want it. */
   throughCodec: ((msg: PeerMessage) => PeerMessage) | null = null;
 
@@ -92,6 +93,7 @@ export class Network {
     return {
       link: new LinkState<Envelope>({ backlogBytesMax: 2_000_000 }),
       conn: null,
+      lastSent: null,
       serialOut: 0,
       serialIn: 0,
       serialFrom: 0,
@@ -205,7 +207,8 @@ export class Network {
       if (conn) this.closeSide(life, conn);
       return;
     }
-    if (conn) this.#put(life, conn, { t: 'seq', seq: item.seq, env });
+    end.lastSent = { t: 'seq', seq: item.seq, env };
+    if (conn) this.#put(life, conn, end.lastSent);
   }
 
   /** This daemon gives up its end; what it sent before still arrives. */
@@ -314,8 +317,16 @@ export class Network {
       if (end.conn && end.conn !== conn) this.#close(pair, end.conn, at);
       end.conn = conn;
       side.state = 'open';
-      if (verdict.reset) end.gapAllowed = true;
+      if (verdict.reset) {
+        end.gapAllowed = true;
+        end.lastSent = null;
+      }
       world.trace.add(world.queue.now, side.node.id, 'peerUp', peer, frame.hello.startCount, verdict.reset, end.link.generation);
+      // A careful sender repeats too much rather than too little; the receiver has to notice.
+      const { lastSent } = end;
+      if (lastSent && verdict.resend.length === 0 && world.netRandom.chance(0.5)) {
+        this.#transmit(pair, conn, at === 0 ? 1 : 0, lastSent);
+      }
       for (const item of verdict.resend)
         this.#transmit(pair, conn, at === 0 ? 1 : 0, { t: 'seq', seq: item.seq, env: item.payload });
       side.node.call(life, (core, now) => core.peerUp(now, peer, frame.hello.startCount, verdict.reset));
@@ -337,7 +348,7 @@ export class Network {
           return;
         }
         this.#ackLater(pair, conn, at, end);
-        if (verdict === 'duplicate' && !this.acceptDuplicates) return;
+        if (verdict === 'duplicate') return;
         this.#checkSerial(side, other, end, frame.env);
         this.#deliver(side, other, frame.env.msg);
         return;

@@ -55,6 +55,8 @@ export interface SimOptions {
   lvbShare: number;
   /** Share of requests that are owned by the node (only where a method that ends the machine exists). */
   nodeOwnedShare: number;
+  /** Share of looks at a held lock that convert it. */
+  convertShare: number;
   tryShare: number;
   deadlineShare: number;
   /** Share of actions in which a session dies. */
@@ -118,6 +120,7 @@ export function drawOptions(seed: number): SimOptions {
     hotShare: r.pick([0.5, 0.8, 0.95]),
     lvbShare: r.pick([0, 0.4, 0.9]),
     nodeOwnedShare: hasScript ? r.pick([0, 0.05, 0.2]) : 0,
+    convertShare: 0.4,
     tryShare: r.pick([0, 0.1, 0.3]),
     deadlineShare: r.pick([0, 0.2, 0.5]),
     dieShare: r.pick([0, 0.01, 0.05]),

@@ -51,7 +51,7 @@ export class Session {
     }
     if (o.phase !== 'held' || !o.hold) return;
     if (o.hold.mode === EX && o.usesLvb && random.chance(0.5)) owners.write(o);
-    else if (random.chance(0.4)) this.#convert(o);
+    else if (random.chance(world.options.convertShare)) this.#convert(o);
   }
 
   #ask(): void {

@@ -1,0 +1,293 @@
+/**
+ * Bugs planted on purpose: the simulator must find each of them, or its silence means nothing.
+ *
+ * None has a switch in production code. A bug is a changed method of a production class, a message changed on its way, or a
+ * disk that forgets; each stands for a mistake somebody could make in the core. `expect` names the broken promise that must be
+ * reported; `tune` gives the seeds the faults that the bug needs, and no others.
+ */
+import { NodeCore } from '../../src/core/node-core.js';
+import { LinkState } from '../../src/link/link-state.js';
+import { FenceRun } from '../../src/membership/fence-run.js';
+import { LeaderLeases, OwnLease } from '../../src/membership/lease.js';
+import { Raft } from '../../src/membership/raft.js';
+import { Replication } from '../../src/membership/raft-replication.js';
+import type { LockMessage, PeerMessage } from '../../src/protocol/peer-messages.js';
+import { FAULT_KINDS, type FaultKind, type SimOptions } from './options.js';
+import type { World } from './world.js';
+
+export interface Plant {
+  name: string;
+  expect: RegExp;
+  /** Found within this many seeds. */
+  seedsMax: number;
+  tune: (options: SimOptions) => void;
+  /** Changes the world of one run. */
+  world?: (world: World) => void;
+  /** Changes production classes; returns what undoes it. */
+  patch?: () => () => void;
+}
+
+function only(options: SimOptions, kinds: FaultKind[], everyMs: number): void {
+  for (const kind of FAULT_KINDS) options.faults[kind] = kinds.includes(kind) ? 1 : 0;
+  options.faultEveryMs = everyMs;
+  options.faultPhaseMs = Math.min(options.faultPhaseMs, 8000);
+}
+
+/** Three voters, a few hot names, busy sessions. */
+function busy(options: SimOptions): void {
+  options.nodes = 3;
+  options.voters = 3;
+  options.domains = 1;
+  options.drift = Math.min(options.drift, 0.05);
+  options.delayMs = Math.min(options.delayMs, 1);
+  options.slowShare = 0;
+  options.hotNames = 2;
+  options.hotShare = 0.9;
+  options.thinkMs = 30;
+  options.sessionsPerNode = 3;
+  options.calmMs = 1000;
+}
+
+/** Replaces a method of a class until undone. */
+function replace<T extends object, K extends keyof T>(of: T, key: K, make: (old: T[K]) => T[K]): () => void {
+  const old = of[key];
+  of[key] = make(old);
+  return () => {
+    of[key] = old;
+  };
+}
+
+function alterLock(world: World, change: (msg: LockMessage, from: number, to: number) => PeerMessage | null): void {
+  world.network.alter = (from, to, msg) => ('dom' in msg ? change(msg, from.id, to.id) : msg);
+}
+
+export const PLANTS: Plant[] = [
+  {
+    name: 'skip the fencing wait: a silent member counts as over at once',
+    expect: /^S1: /,
+    seedsMax: 40,
+    tune: (o) => {
+      busy(o);
+      only(o, ['isolate', 'pause'], 700);
+      o.fence = [['self']];
+      o.nodeOwnedShare = 0;
+    },
+    patch: () => replace(LeaderLeases.prototype, 'overAt', () => () => Number.NEGATIVE_INFINITY),
+  },
+  {
+    name: 'reset a token: the clock does not ride on messages',
+    expect: /^S2: /,
+    seedsMax: 20,
+    tune: (o) => {
+      busy(o);
+      only(o, [], 0);
+      o.purgeMs = 50;
+      o.hotShare = 0.5;
+    },
+    world: (w) => alterLock(w, (m) => ({ ...m, ce: 0, cc: 0 })),
+  },
+  {
+    name: 'forget a converting lock in recovery',
+    expect: /^(S1|L1|S3): |threw|outcome/,
+    seedsMax: 60,
+    tune: (o) => {
+      busy(o);
+      only(o, ['crash', 'reboot'], 500);
+      o.nodes = o.voters = 5;
+      o.hotNames = 4;
+      o.hotShare = 1;
+      o.convertShare = 1;
+      o.nodeOwnedShare = 0;
+      o.dieShare = 0;
+      o.tryShare = 0;
+      o.deadlineShare = 0;
+    },
+    world: (w) =>
+      alterLock(w, (m) => (m.k === 'Register' ? { ...m, locks: m.locks.filter((l) => l.want === 255 || l.mode === 0) } : m)),
+  },
+  {
+    name: 'two masters after a purge race: an unused resource is denied while it is still referenced',
+    expect: /^(one master|S1|S2|S3): |threw/,
+    seedsMax: 40,
+    tune: (o) => {
+      busy(o);
+      only(o, [], 0);
+      o.purgeMs = 50;
+    },
+    world: (w) =>
+      alterLock(w, (m, from) => {
+        if (m.k !== 'MasterReply' || (m.answer !== 1 && m.answer !== 3)) return m;
+        return isUnused(w, from, m.dom, m.name) ? { ...m, answer: 0, owner: 0, gen: 0 } : m;
+      }),
+  },
+  {
+    name: 'stale value block: a release does not take the value along',
+    expect: /^S3: /,
+    seedsMax: 20,
+    tune: (o) => {
+      busy(o);
+      only(o, [], 0);
+      o.lvbShare = 0.9;
+    },
+    world: (w) =>
+      alterLock(w, (m) => (m.k === 'UnlockRequest' || m.k === 'ConvertRequest' ? { ...m, lvbState: 0, lvb: null } : m)),
+  },
+  {
+    name: 'grant with an expired lease: a member believes in a lease that was not given',
+    expect: /^S[14]: /,
+    seedsMax: 40,
+    tune: (o) => {
+      busy(o);
+      only(o, ['isolate', 'split'], 900);
+      o.fence = [['self']];
+      o.nodeOwnedShare = 0;
+    },
+    patch: () =>
+      replace(
+        OwnLease.prototype,
+        'extend',
+        () =>
+          function (this: OwnLease, now: number, until: number): void {
+            if (until > now) this.until = Math.max(this.until, until + 3 * (until - now));
+          },
+      ),
+  },
+  {
+    name: 'vote twice after a crash: the vote was answered but is not on the disk',
+    expect: /^S5: /,
+    seedsMax: 60,
+    tune: (o) => {
+      busy(o);
+      o.nodes = o.voters = 5;
+      o.sessionsPerNode = 1;
+      only(o, ['crash', 'restartAll', 'majorityLoss'], 250);
+      o.calmMs = 0;
+      o.delayMs = 20;
+    },
+    world: (w) => {
+      for (const n of w.nodes) {
+        n.disk.atCrash = (disk) => {
+          disk.state.vote = 0;
+        };
+      }
+    },
+  },
+  {
+    name: 'answer before the sync: writes are confirmed when they are given to the disk',
+    expect: /^S5: |threw/,
+    seedsMax: 60,
+    tune: (o) => {
+      busy(o);
+      o.nodes = o.voters = 5;
+      o.sessionsPerNode = 1;
+      only(o, ['crash', 'restartAll', 'majorityLoss', 'slowDisk'], 250);
+      o.calmMs = 0;
+      o.diskMs = 10;
+    },
+    world: (w) => {
+      for (const n of w.nodes) n.disk.answersEarly = true;
+    },
+  },
+  {
+    name: 'drop the duplicate check: a repeated message is handled again',
+    expect: /^link: /,
+    seedsMax: 20,
+    tune: (o) => {
+      busy(o);
+      only(o, ['cut', 'flap'], 300);
+    },
+    patch: () =>
+      replace(
+        LinkState.prototype as LinkState<unknown>,
+        'onSequenced',
+        (old) =>
+          function (this: LinkState<unknown>, seq: number) {
+            const verdict = old.call(this, seq);
+            return verdict === 'duplicate' ? 'deliver' : verdict;
+          },
+      ),
+  },
+  {
+    name: 'evict without a quorum: a leader counts its own disk alone',
+    expect: /^S[145]: |threw/,
+    seedsMax: 40,
+    tune: (o) => {
+      busy(o);
+      only(o, ['isolate', 'split'], 700);
+      o.fence = [['self']];
+      o.nodeOwnedShare = 0;
+    },
+    patch: () => loneCommit(),
+  },
+  {
+    name: 're-grant during migration: holders do not register with the new master of a leaving node',
+    expect: /^(S1|S2|S3|one master|L1): |threw/,
+    seedsMax: 60,
+    tune: (o) => {
+      busy(o);
+      only(o, ['stop'], 800);
+    },
+    world: (w) => alterLock(w, (m) => (m.k === 'Register' ? { ...m, locks: m.locks.filter((l) => l.mode !== 2) } : m)),
+  },
+  {
+    name: '`no` is answered while another owner is known',
+    expect: /^(one master|S1|S2|S3): |threw/,
+    seedsMax: 20,
+    tune: (o) => {
+      busy(o);
+      only(o, [], 0);
+    },
+    world: (w) =>
+      alterLock(w, (m) =>
+        m.k === 'MasterReply' && (m.answer === 1 || m.answer === 3) ? { ...m, answer: 0, owner: 0, gen: 0 } : m,
+      ),
+  },
+  {
+    name: 'an expired lease frees node-owned locks (rule 2)',
+    expect: /^S1: /,
+    seedsMax: 80,
+    tune: (o) => {
+      busy(o);
+      only(o, ['isolate', 'pause'], 600);
+      o.fence = [['self']];
+      o.nodeOwnedShare = 0.4;
+      o.hotShare = 1;
+    },
+    patch: () =>
+      replace(
+        FenceRun.prototype,
+        'tick',
+        (old) =>
+          function (this: FenceRun, now, node, levels, overAt) {
+            return old.call(this, now, { ...node, nodeOwned: false }, levels, overAt);
+          },
+      ),
+  },
+];
+
+/** A leader that takes its own disk and its own voice for a majority. */
+function loneCommit(): () => void {
+  const undo = [
+    replace(LeaderLeases.prototype, 'leaseEnd', () => (now: number) => now + 3000),
+    replace(Raft.prototype as unknown as { hearsQuorum(): boolean }, 'hearsQuorum', () => () => true),
+    replace(
+      Replication.prototype as unknown as { matchOf(node: number): number; durable: { stable: number } },
+      'matchOf',
+      () =>
+        function (this: { durable: { stable: number } }): number {
+          return this.durable.stable;
+        },
+    ),
+  ];
+  return () => {
+    for (const u of undo) u();
+  };
+}
+
+/** The node knows the name, and nobody holds or waits for it there: it is on its way to be forgotten. */
+function isUnused(world: World, node: number, dom: number, name: string): boolean {
+  const core = world.node(node).life?.core;
+  if (!(core instanceof NodeCore)) return false;
+  const res = core.engine.state.byDom.get(dom)?.resources.get(name);
+  return res !== undefined && res.localCount === 0 && !res.hasQueues;
+}
