@@ -47,6 +47,8 @@ export class Domain {
   /** Locks of other nodes at resources mastered here: node -> lock id -> lock. */
   readonly remote = new Map<NodeId, IdMap<Lock>>();
 
+  /** Names whose rounds an epoch change cut short: to be asked for again even if nobody wants them (see voidRounds). */
+  readonly askedBefore = new Set<string>();
   /** Barrier 1 reached by (this epoch). */
   readonly doneFrom = new Set<NodeId>();
   /** Everybody registered: our rebuilt resources serve again. */

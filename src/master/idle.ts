@@ -44,7 +44,7 @@ export function untouchIdle(res: LockRes): void {
 
 function isUnused(s: EngineState, res: LockRes): boolean {
   if (res.localCount > 0 || res.newWaiters.length > 0 || res.isUnconfirmed) return false;
-  if (res.state === RES_MASTERING) return !res.domain.mles.get(res.name)?.isAsking;
+  if (res.state === RES_MASTERING) return !res.domain.mles.get(res.name)?.isAsking && !res.domain.askedBefore.has(res.name);
   if (res.state !== RES_OWNED) return false;
   if (res.owner !== s.self) return true;
   return !res.hasQueues && (res.refs === null || res.refs.size === 0);

@@ -6,7 +6,8 @@
  *   OWNER n it is mastered by n, as far as I know (rule 9: never `no` with such knowledge)
  *   MAYBE   I am asking too; the lowest node number wins
  *   NO      I have no record at all; from now on I wait for the end of your round before I start one of my own
- *   RETRY   I hold a claim on it from before my restart and must place that first (rules 1, 3)
+ *   RETRY   I cannot say yet: a recovery runs, in which I may become its master; or I hold a claim on it from before my
+ *           restart and must place that first (rules 1, 3)
  * With only NO, and MAYBE from higher numbers, the asker is the master. Every round ends with an AssertMaster to all
  * members: owner = sender (won), another node (found), 0 (withdrawn).
  *
@@ -50,6 +51,7 @@ export function needMaster(s: EngineState, res: LockRes): void {
     becomeMaster(s, res);
     return;
   }
+  if (domain.isRecovering && !hasClaim(domain, res)) return; // startRounds, at the barrier.
   const mle = mleOf(domain, res.name);
   if (mle.isAsking || mle.retryAt !== 0) return;
   if (mle.rivals.size > 0) return; // Another node's round: its end starts ours, or answers it.
@@ -95,9 +97,9 @@ export function onMasterRequest(s: EngineState, domain: Domain, from: NodeId, na
     return reply(ANSWER_YES, s.self, res.gen);
   }
   if (res && res.owner !== 0 && res.state !== RES_DROPPING) return reply(ANSWER_OWNER, res.owner, res.gen);
-  // Rebuilt here although no local owner is interested: the registrations stand in `rebuilding`.
-  if (domain.rebuilding.has(name)) return reply(ANSWER_YES, s.self, domain.epoch);
-  if (res && hasClaim(domain, res)) return reply(ANSWER_RETRY);
+  // A NO is a promise for this epoch, and until the barrier the name may still be registered with us (placed by its holders,
+  // who may forget it again before they are asked). The same for a name that we claim ourselves.
+  if (domain.isRecovering || (res && hasClaim(domain, res))) return reply(ANSWER_RETRY);
   const mle = mleOf(domain, name);
   mle.rivals.add(from);
   return reply(mle.isAsking ? ANSWER_MAYBE : ANSWER_NO);
@@ -215,7 +217,7 @@ export function onAssertMaster(
     settle(domain, mle);
     learnOwner(s, res, m.owner, m.gen);
   } else if (mle.rivals.size === 0 && mle.retryAt === 0) {
-    ask(s, res, mle);
+    needMaster(s, res);
   }
 }
 
@@ -240,8 +242,8 @@ export function tickMastery(s: EngineState, domain: Domain): void {
     if (mle.retryAt === 0 || mle.retryAt > s.now) continue;
     mle.retryAt = 0;
     const res = domain.resources.get(mle.name);
-    if (res?.state === RES_MASTERING && (res.localCount > 0 || res.newWaiters.length > 0)) {
-      if (!mle.isAsking && mle.rivals.size === 0) ask(s, res, mle);
+    if (res?.state === RES_MASTERING && res.localCount > 0) {
+      needMaster(s, res);
     } else if (mle.rivals.size === 0 && !mle.isAsking) {
       domain.mles.delete(mle.name);
       if (res && res.localCount === 0) touchIdle(s, res);
@@ -250,14 +252,20 @@ export function tickMastery(s: EngineState, domain: Domain): void {
 }
 
 /**
- * A new epoch: rounds of the old one are void; the names that are still wanted are asked for again. So is a name whose
- * round was running though nobody wants it any more: a master may have noted our reference in a YES that we refused with
- * the old epoch, and only a finished round leads to the Deref that clears it.
+ * A new epoch: rounds of the old one are void; the names that are still wanted are asked for again (`startRounds`, at the
+ * barrier; claims at once). So is a name whose round was running though nobody wants it any more: a master may have noted
+ * our reference in a YES that we refused with the old epoch, and only a finished round leads to the Deref that clears it.
  */
-export function restartRounds(s: EngineState, domain: Domain): void {
-  const asked = new Set<string>();
-  for (const mle of domain.mles.values()) if (mle.isAsking) asked.add(mle.name);
+export function voidRounds(s: EngineState, domain: Domain): void {
+  for (const mle of domain.mles.values()) if (mle.isAsking) domain.askedBefore.add(mle.name);
   domain.mles.clear();
+  for (const res of domain.resources.values()) if (res.state === RES_MASTERING && hasClaim(domain, res)) needMaster(s, res);
+}
+
+/** The barrier is reached: mastery rounds begin. */
+export function startRounds(s: EngineState, domain: Domain): void {
+  const asked = new Set(domain.askedBefore);
+  domain.askedBefore.clear();
   for (const res of domain.resources.values()) {
     if (res.state !== RES_MASTERING) continue;
     if (res.localCount > 0 || asked.has(res.name)) needMaster(s, res);

@@ -30,7 +30,7 @@ import * as hold from './hold.js';
 import { touchIdle, untouchIdle } from './idle.js';
 import { Lock, Q_GRANTED, Q_NONE, ST_CONVERTING, ST_LOCKING, ST_NEW, ST_UNLOCKING } from './lock.js';
 import { type LockRes, RES_DROPPING, RES_MASTERING, RES_OWNED, RES_REBUILDING } from './lockres.js';
-import { restartRounds } from './mastery.js';
+import { startRounds, voidRounds } from './mastery.js';
 import { placeResource } from './placement.js';
 import { fillQueues, lockFromRegistration, rebuildOf, registration } from './rebuild.js';
 import * as serve from './serve.js';
@@ -62,7 +62,7 @@ export function applyDomainView(s: EngineState, domain: Domain, view: DomainView
   placeOrphans(s, domain, isGone);
   register(s, domain);
   for (const lock of claims) hold.attachClaim(s, domain, lock);
-  restartRounds(s, domain);
+  voidRounds(s, domain);
   redriveAll(s, domain);
   sendDoneWhenReady(s, domain);
 }
@@ -311,6 +311,7 @@ function activate(s: EngineState, domain: Domain): void {
     hold.ownerKnown(s, res);
     touchIdle(s, res);
   }
+  startRounds(s, domain);
 }
 
 /** Locks that a restarted node claimed here and has no answer for yet. */
