@@ -450,7 +450,7 @@ function traceMessage(world: World, to: number, from: number, msg: PeerMessage):
     const extra =
       typeof m.mode === 'number' ? m.mode : typeof m.answer === 'number' ? m.answer : typeof m.code === 'number' ? m.code : -1;
     const owner = typeof m.owner === 'number' ? m.owner : typeof m.flags === 'number' ? m.flags : -1;
-    world.trace.add(now, to, msg.k, `<-n${from}`, `d${msg.dom}@${msg.dep}`, name, id, extra, owner, `${msg.ce}:${msg.cc}`);
+    world.trace.add(now, to, msg.k, `<-n${from}`, msg.dom, msg.dep, name, id, extra, owner, msg.ce, msg.cc);
     return;
   }
   const term = typeof m.term === 'number' ? m.term : -1;

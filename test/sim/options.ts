@@ -57,6 +57,8 @@ export interface SimOptions {
   nodeOwnedShare: number;
   /** Share of looks at a held lock that convert it. */
   convertShare: number;
+  /** Share of blocking notices that a session heeds. */
+  giveWayShare: number;
   tryShare: number;
   deadlineShare: number;
   /** Share of actions in which a session dies. */
@@ -93,7 +95,7 @@ export function drawOptions(seed: number): SimOptions {
   const r = new Prng(seed, 1);
   const nodes = r.pick([1, 2, 3, 3, 3, 3, 3, 4, 5, 5, 6, 7]);
   const voters = nodes <= 2 || r.chance(0.7) ? nodes : r.pick([1, 3].filter((v) => v <= nodes));
-  const isLong = r.chance(0.03);
+  const isLong = r.chance(0.015);
   const limits = r.chance(0.5) ? SHORT_LIMITS : LIMITS;
   const faults = noFaults();
   const kinds = r.shuffle([...FAULT_KINDS]).slice(0, 1 + r.int(5));
@@ -107,8 +109,8 @@ export function drawOptions(seed: number): SimOptions {
     voters,
     domains: r.pick([1, 1, 1, 2, 3]),
     sessionsPerNode: r.pick([1, 2, 2, 3, 4]),
-    faultPhaseMs: (isLong ? 40_000 : r.between(6000, 12_000)) * (limits === LIMITS ? 1 : 0.7),
-    calmMs: r.chance(0.3) ? 0 : 1500,
+    faultPhaseMs: (isLong ? 30_000 : r.between(4000, 9000)) * (limits === LIMITS ? 1 : 0.7),
+    calmMs: r.chance(0.3) ? 0 : 1000,
     faultEveryMs: isQuiet ? 0 : r.pick([400, 800, 1500, 1500, 3000]),
     faults,
     drift: r.pick([0, 0.01, 0.05, 0.08]),
@@ -121,6 +123,7 @@ export function drawOptions(seed: number): SimOptions {
     lvbShare: r.pick([0, 0.4, 0.9]),
     nodeOwnedShare: hasScript ? r.pick([0, 0.05, 0.2]) : 0,
     convertShare: 0.4,
+    giveWayShare: 0.7,
     tryShare: r.pick([0, 0.1, 0.3]),
     deadlineShare: r.pick([0, 0.2, 0.5]),
     dieShare: r.pick([0, 0.01, 0.05]),

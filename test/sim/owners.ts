@@ -249,16 +249,7 @@ export class NodeOwners {
     const mode = lock.mode as Mode;
     // A master grants while it applies a view, before it tells of the view.
     world.viewSeen(life.core.view.epoch);
-    world.trace.add(
-      now,
-      this.#node.id,
-      'granted',
-      o.key,
-      lock.id % 2 ** 32,
-      modeName(mode),
-      `${lock.te}:${lock.tc}`,
-      lock.lvbState,
-    );
+    world.trace.add(now, this.#node.id, 'granted', o.key, lock.id % 2 ** 32, modeName(mode), lock.te, lock.tc, lock.lvbState);
     // A node-owned lock that the next incarnation of the same process claimed again: nothing new to its owner.
     if (o.nodeOwned && o.phase === 'held' && o.hold?.mode === mode) return;
     if (o.phase !== 'waiting' && o.phase !== 'converting') {

@@ -89,7 +89,7 @@ export const PLANTS: Plant[] = [
   {
     name: 'forget a converting lock in recovery',
     expect: /^(S1|L1|S3): |threw|outcome/,
-    seedsMax: 60,
+    seedsMax: 200,
     tune: (o) => {
       busy(o);
       only(o, ['crash', 'reboot'], 500);
@@ -97,6 +97,9 @@ export const PLANTS: Plant[] = [
       o.hotNames = 4;
       o.hotShare = 1;
       o.convertShare = 1;
+      o.giveWayShare = 0;
+      o.thinkMs = 100;
+      o.sessionsPerNode = 4;
       o.nodeOwnedShare = 0;
       o.dieShare = 0;
       o.tryShare = 0;

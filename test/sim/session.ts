@@ -116,7 +116,7 @@ export class Session {
 
   bast(o: Owned, _mode: Mode): void {
     const { world, random, owners } = this.#node;
-    if (random.chance(0.3)) return;
+    if (!random.chance(world.options.giveWayShare)) return;
     world.queue.after(random.exp(20), () =>
       this.#node.input(this.#life, () => {
         if (o.phase !== 'held') return;

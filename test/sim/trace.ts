@@ -8,11 +8,13 @@ export type TraceValue = string | number | boolean | null;
 
 const KEPT = 4096;
 
+/** Hashes of words seen before, for all runs of this process. */
+const hashes = new Map<string, number>();
+
 export class Trace {
   #hash = 0x811c9dc5;
   readonly #ring: (readonly TraceValue[] | undefined)[] = new Array(KEPT);
   #count = 0;
-  readonly #strings = new Map<string, number>();
   /** Gets every line as text when set. */
   print: ((line: string) => void) | null = null;
 
@@ -45,19 +47,19 @@ export class Trace {
   #mix(value: TraceValue): void {
     let x: number;
     if (typeof value === 'number') x = (value * 1000) | 0;
-    else if (typeof value === 'string') x = this.#hashOf(value);
+    else if (typeof value === 'string') x = hashOf(value);
     else x = value === null ? 3 : value ? 1 : 2;
     this.#hash = Math.imul(this.#hash ^ x, 0x01000193) ^ (this.#hash >>> 15);
   }
+}
 
-  #hashOf(text: string): number {
-    const known = this.#strings.get(text);
-    if (known !== undefined) return known;
-    let h = 0x811c9dc5;
-    for (let i = 0; i < text.length; i++) h = Math.imul(h ^ text.charCodeAt(i), 0x01000193);
-    if (this.#strings.size < 10_000) this.#strings.set(text, h);
-    return h;
-  }
+function hashOf(text: string): number {
+  const known = hashes.get(text);
+  if (known !== undefined) return known;
+  let h = 0x811c9dc5;
+  for (let i = 0; i < text.length; i++) h = Math.imul(h ^ text.charCodeAt(i), 0x01000193);
+  if (hashes.size < 20_000) hashes.set(text, h);
+  return h;
 }
 
 function format(entry: readonly TraceValue[]): string {
