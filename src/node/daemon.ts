@@ -232,8 +232,7 @@ export class Daemon {
           .run({ ...request, nodeName: victim?.name ?? String(request.node) })
           .then((result) => this.#step(() => this.#core.fenceDone(this.#now(), request.op, result.ok, result.detail)));
       },
-      incarnationOver: (reason) => {
-        log('warn', 'incarnation-over', { reason, startCount: this.#incarnation.startCount });
+      incarnationOver: () => {
         this.#journal.raiseStartCount().then(
           (startCount) => {
             if (this.#isOver) return;

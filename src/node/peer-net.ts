@@ -18,6 +18,7 @@ import { checkHello, FEATURES, type Versions } from '../protocol/handshake.js';
 import type { Incarnation, NodeId, StartCount } from '../protocol/ids.js';
 import type { Challenge, Hello } from '../protocol/link-messages.js';
 import type { PeerMessage } from '../protocol/peer-messages.js';
+import { LineBudget } from './line-budget.js';
 import { PeerConnection, type PeerConnectionOptions } from './peer-connection.js';
 import { PeerDial, type PeerDialOptions, type PeerNode } from './peer-dial.js';
 import { derivePeerKeys, type PeerKeys, TLS_COMMON } from './peer-keys.js';
@@ -95,7 +96,7 @@ export class PeerNet {
   #lastTick = 0;
   #started = false;
   #closed = false;
-  #lines = { second: 0, count: 0 };
+  readonly #lines = new LineBudget(STRANGER_LINES);
 
   constructor(options: PeerNetOptions) {
     this.#o = options;
@@ -398,9 +399,8 @@ export class PeerNet {
 
   /** A line about somebody who did not get in, at most a few per second. */
   #stranger(event: string, data: Record<string, unknown>): void {
-    const second = Math.floor(performance.now() / 1000);
-    if (this.#lines.second !== second) this.#lines = { second, count: 0 };
-    if (this.#lines.count++ < STRANGER_LINES) this.#o.log('warn', event, data);
+    const line = this.#lines.take(performance.now());
+    if (line.ok) this.#o.log('warn', event, line.dropped > 0 ? { ...data, notLogged: line.dropped } : data);
   }
 }
 

@@ -21,6 +21,7 @@ import { SESSIONS_MAX } from '../protocol/limits.js';
 import type { Mode } from '../protocol/modes.js';
 import { cutText } from '../protocol/text.js';
 import type { DoorCore } from './clock-core.js';
+import { LineBudget } from './line-budget.js';
 import { Session, type SessionHost } from './session.js';
 import { type AdminResult, OwnedAdmin } from './session-admin.js';
 import { acceptGroup, endGroup, isGroupAlive } from './session-group.js';
@@ -33,6 +34,8 @@ import { listenOn } from './session-socket.js';
 
 /** A client must greet within this time. */
 const GREETING_MS_DEFAULT = 5000;
+/** Lines about dismissed clients per second. */
+const DISMISSED_LINES = 5;
 /** A dismissed client without locks may take so long to read why. */
 const LINGER_MS = 1000;
 /** "node:pid label" as it travels in lock requests. */
@@ -74,6 +77,7 @@ export class SessionServer implements SessionHost {
   #requests: SessionRequests;
   #guard: SessionGuard;
   #owned: OwnedAdmin;
+  readonly #lines = new LineBudget(DISMISSED_LINES);
   #isStopping = false;
   #onEmpty: (() => void) | null = null;
 
@@ -235,7 +239,18 @@ export class SessionServer implements SessionHost {
 
   fault(session: Session, code: ErrorCode, text: string): void {
     if (session.state === 'dismissed' || session.state === 'gone') return;
-    this.#o.log('warn', 'client-dismissed', { session: session.id, pid: session.pid, label: session.label, code, text });
+    const line = this.#lines.take(this.now());
+    if (line.ok) {
+      const notLogged = line.dropped > 0 ? { notLogged: line.dropped } : {};
+      this.#o.log('warn', 'client-dismissed', {
+        session: session.id,
+        pid: session.pid,
+        label: session.label,
+        code,
+        text,
+        ...notLogged,
+      });
+    }
     this.#dismiss(session, code, text);
   }
 
