@@ -447,8 +447,10 @@ export class NodeOwners {
     }
     lock.ctx = o;
     this.all.add(o);
-    this.#after(o, 50 + this.#node.random.exp(300), () => this.release(o as Owned));
-    return o;
+    const again = o;
+    // Without sessions the world is driven by hand: whoever does that releases, too.
+    if (world.options.sessionsPerNode > 0) this.#after(again, 50 + this.#node.random.exp(300), () => this.release(again));
+    return again;
   }
 
   #guarded(o: Owned, life: Life, run: (now: number) => void): void {
