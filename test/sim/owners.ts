@@ -332,7 +332,7 @@ export class NodeOwners {
     if (!o) return;
     world.trace.add(world.queue.now, this.#node.id, 'bast', o.key, lock.id % 2 ** 32, modeName(mode));
     world.count('bast');
-    if (o.nodeOwned) this.#after(o, 20 + this.#node.random.exp(200), () => this.release(o));
+    if (o.nodeOwned && world.options.sessionsPerNode > 0) this.#after(o, 20 + this.#node.random.exp(200), () => this.release(o));
     else o.session?.bast(o, mode);
   }
 
