@@ -408,7 +408,8 @@ export class Engine {
     s.isStopping = true;
     for (const lock of [...s.waiting]) this.giveUp(lock, 'TSDLM_STOPPING');
     for (const lock of [...s.own.values()]) {
-      if (lock.st === ST_NEW || lock.st === ST_LOCKING) this.giveUp(lock, 'TSDLM_STOPPING');
+      const isWaiting = lock.st === ST_NEW || lock.st === ST_LOCKING || (lock.st === ST_HELD && lock.isUntold);
+      if (isWaiting) this.giveUp(lock, 'TSDLM_STOPPING');
       // A node that leaves owns nothing: its own locks are released with it (rule 23).
       else if (lock.nodeOwned && lock.st === ST_HELD) hold.unlock(s, lock);
     }

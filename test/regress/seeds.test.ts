@@ -18,6 +18,7 @@ const SIMULATOR: readonly (readonly [number, string])[] = [
   [4089, 'two voters of three fenced at once: no majority left to commit it, every next leader began again'],
   [5097, 'mastery entries of rounds that crossed a rebuild kept rivals waiting for ever'],
   [8318, 'two masters: a no during recovery, then a registration (mastery-rules, rule 9)'],
+  [202651, 'a stop between a node-owned grant and its journal write was answered as a release nobody had asked for'],
 ];
 
 const SCHEDULES: readonly (readonly [number, string])[] = [
