@@ -123,13 +123,16 @@ export class FenceRunner {
     }
   }
 
-  /** Switches on again, best effort, what this node has switched off and what counts as fenced by that now. */
-  seen(view: readonly FenceView[]): void {
+  /**
+   * Switches on again, best effort, what this node has switched off and what counts as fenced by that now. Not where it does not
+   * lead any more (`mayAct`): then another one has done it too, or a person has decided otherwise meanwhile.
+   */
+  seen(view: readonly FenceView[], mayAct: boolean): void {
     for (const [id, { startCount, runs }] of this.#off) {
       const node = view.find((n) => n.id === id);
       if (node?.state === 'fencing' && node.incarnation?.startCount === startCount) continue;
       this.#off.delete(id);
-      if (node?.incarnation?.startCount !== startCount || !['fenced', 'evicted'].includes(node.state)) continue;
+      if (!mayAct || node?.incarnation?.startCount !== startCount || !['fenced', 'evicted'].includes(node.state)) continue;
       const by = node.fencedBy.split('+');
       const wanted = [...runs.values()].filter((run) => by.includes(run.method) && this.#methods.get(run.method)?.powerOn);
       if (wanted.length > 0) void this.#switchOn(id, wanted);

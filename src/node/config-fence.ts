@@ -31,9 +31,13 @@ const WHAT_A_TYPE_NEEDS: Record<(typeof TYPES)[number], readonly (readonly [key:
   agent: [['program', '"/usr/sbin/fence_apc"']],
 };
 
-/** Where the file lies and whom its secrets must be kept from. */
+/** Options that are a secret by themselves, not the name of a file or script that has it. */
+const SECRET_OPTION = /^(password|passwd|passphrase|secret|token|community)$/;
+
+/** Where the file lies (onDisk: what is read comes from there) and whom its secrets must be kept from. */
 export interface FenceFileContext {
   file: string;
+  onDisk: boolean;
   uid: number;
 }
 
@@ -155,6 +159,10 @@ export function readFenceMethods(
           ? readIpmi(name, table, complaints, context)
           : readAgent(name, table, complaints);
     table.finish();
+    const secret = method !== null && 'options' in method && Object.keys(method.options).find((key) => SECRET_OPTION.test(key));
+    const fault = secret && context.onDisk ? secretFileFault(context.file, context.uid) : undefined;
+    if (fault !== undefined)
+      complaints.at(table.lineOf('options'), `this file holds the option "${secret}" of fence.${name} and ${fault}`);
     if (method !== null) methods.set(name, method);
   }
   return methods;

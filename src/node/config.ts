@@ -210,7 +210,11 @@ export function loadConfig(source: ConfigSource = {}): Config {
   const nodeName = top.text('node', NAME_RULE);
   const key = readKey(top, source, uid, complaints);
   const limits = readLimits(top, complaints);
-  const fenceMethods = readFenceMethods(top, complaints, { file: source.file ?? '', uid });
+  const fenceMethods = readFenceMethods(top, complaints, {
+    file: source.file ?? '',
+    onDisk: source.file !== undefined && source.text === undefined,
+    uid,
+  });
   const configured = readNodes(top, fenceMethods, complaints, DEFAULT_PORT);
   const fenceMonitorMs = top.integer('fence_monitor_ms', 0, 3_600_000, ' milliseconds; 0 = never');
   const domains = readDomains(top);

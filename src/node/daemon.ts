@@ -249,7 +249,7 @@ export class Daemon {
           epoch: view.epoch,
           nodes: view.nodes.map((n) => `${n.name}:${n.state}${n.fencedBy ? `(${n.fencedBy})` : ''}`).join(' '),
         });
-        this.#fencing.seen(view.nodes);
+        this.#fencing.seen(view.nodes, this.#core?.membership.isLeader ?? false);
         this.#leftWhenSeen(view);
       },
       memberChanged: (isMember) => {

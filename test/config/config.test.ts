@@ -219,6 +219,74 @@ t.test('fence methods: defined, runnable, and used as levels', async (t) => {
   t.match(complaints(method), [/can be changed by anybody: run chmod o-w/]);
 });
 
+t.test('fence methods ipmi, agent and manual: what they need, in the file and beside it', async (t) => {
+  const dir = tempDir(t);
+  const password = join(dir, 'bmc.password');
+  writeFileSync(password, 'S3cretPw\n', { mode: 0o600 });
+  const uid = process.getuid?.() ?? 0;
+  const ipmi = `[fence.bmc]\ntype = "ipmi"\nhost = "10.0.1.1"\nuser = "fence"\npassword_file = "${password}"\n`;
+  t.same(load(ipmi).fenceMethods.get('bmc'), {
+    name: 'bmc',
+    type: 'ipmi',
+    host: '10.0.1.1',
+    port: 623,
+    user: 'fence',
+    passwordFile: password,
+    cipher: null,
+    privilege: '',
+    timeoutMs: 60_000,
+    powerOn: true,
+    program: 'ipmitool',
+  });
+  t.match(
+    load(`${ipmi}port = 9623\ncipher = 17\nprivilege = "OPERATOR"\npower_on = false\ntimeout_ms = 9000`).fenceMethods.get('bmc'),
+    {
+      port: 9623,
+      cipher: 17,
+      privilege: 'OPERATOR',
+      powerOn: false,
+      timeoutMs: 9000,
+    },
+  );
+  const agent =
+    '[fence.pdu]\ntype = "agent"\nprogram = "/no/such/yet"\nplug = "7"\n[fence.pdu.options]\nip = "h"\npassword = "OutletPw"\n';
+  t.match(load(agent).fenceMethods.get('pdu'), { type: 'agent', program: '/no/such/yet', plug: '7', options: { ip: 'h' } });
+  const node = (fence: string): string => `[[nodes]]\nname = "n1"\nid = 1\nhost = "h"\nfence = ${fence}\n`;
+  const manual = load(node('[["bmc"], ["manual"]]') + ipmi);
+  t.same(manual.self.fence, [['bmc'], ['manual']]);
+  t.equal(manual.nodeOwnedAllowed, true);
+  t.equal(load('').fenceMonitorMs, 60_000);
+  t.equal(load('fence_monitor_ms = 0').fenceMonitorMs, 0);
+
+  chmodSync(password, 0o640);
+  const exposed = complaints(ipmi)[0] ?? '';
+  chmodSync(password, 0o600);
+  t.match(exposed, /:5: password_file .*can be read by others \(mode 0640\): run chmod 600/);
+  const cases: [string, RegExp][] = [
+    [node('[["bmc", "manual"]]') + ipmi, /:5: fence: "manual" must stand alone/],
+    ['[fence.manual]\ntype = "script"\ncommand = ["/bin/true"]', /fence.manual is built in/],
+    ['[fence.b]\ntype = "ipmi"\nuser = "u"\nhost = "h"', /:1: fence.b has no password_file: write password_file = /],
+    [ipmi.replace('10.0.1.1', '-oProxy'), /:3: fence.bmc.host = "-oProxy" must be a host name .* not beginning with "-"/],
+    [ipmi.replace('10.0.1.1', 'a b'), /host = "a b" must be/],
+    [ipmi.replace('"fence"', '"-f"'), /:4: fence.bmc.user = "-f" must be/],
+    [ipmi.replace(password, '/no/such/file'), /password_file \/no\/such\/file cannot be read/],
+    [`${ipmi}privilege = "operator"`, /must be one of "USER", "OPERATOR", "ADMINISTRATOR"; did you mean "OPERATOR"/],
+    [`${ipmi}program = "impitool"`, /:6: program "impitool" must be an absolute path, or "ipmitool"/],
+    [`${ipmi}password = "x"`, /unknown key "fence.bmc.password"/],
+    ['[fence.p]\ntype = "agent"', /fence.p has no program/],
+    ['[fence.p]\ntype = "agent"\nprogram = "fence_apc"', /:3: program "fence_apc" must be an absolute path/],
+    [`${agent}plug = "8"`, /option "plug" is set by tsdlmd itself/],
+  ];
+  for (const [text, wanted] of cases) t.match(complaints(text)[0], wanted, text);
+
+  const file = join(dir, 'tsdlm.toml');
+  writeFileSync(file, agent, { mode: 0o644 });
+  const read = (): unknown => loadConfig({ file, hostname: 'x', env: {}, uid });
+  t.throws(read, { message: /tsdlm.toml:5: this file holds the option "password" of fence.pdu and can be read by others/ });
+  chmodSync(file, 0o600);
+  t.doesNotThrow(read);
+});
+
 t.test('what is not TOML is refused with its line', async (t) => {
   t.match(complaints('cluster = "c"\nsocket = '), [/^tsdlm.toml:2: not valid TOML/]);
   t.match(complaints('cluster = "c"\ncluster = "d"'), [/^tsdlm.toml:2: not valid TOML: .*multiple times/]);
@@ -268,6 +336,12 @@ t.test('the examples parse', async (t) => {
     ['power'],
     ['self'],
   ]);
+  const fencing = readFileSync('examples/fencing.toml', 'utf8')
+    .replaceAll('/etc/tsdlm/cluster.key', key)
+    .replaceAll('/etc/tsdlm/bmc.password', key);
+  const devices = loadConfig({ text: fencing, hostname: 'n3', env: {}, uid: process.getuid?.() ?? 0 });
+  t.same(devices.self.fence, [['outlet-a', 'outlet-b'], ['manual']]);
+  t.same(devices.warnings, []);
   t.match(loadConfig({ file: 'examples/one-node.toml', hostname: 'x', env: {}, uid: 0 }), {
     cluster: 'lab',
     stateDir: '/srv/tsdlm',

@@ -101,3 +101,94 @@ t.test('a configured script is run, and stopped with the daemon', async (t) => {
   runner.close();
   t.match(await under, { ok: false, detail: /daemon stops/ });
 });
+
+/** A device whose answers the test sets. */
+function device(name: string) {
+  const calls: string[] = [];
+  const said = { off: true, verify: true };
+  const method: FenceMethod = {
+    name,
+    endsMachine: true,
+    fence: async () => {
+      calls.push('off');
+      return { ok: said.off, detail: 'off' };
+    },
+    verify: async () => {
+      calls.push('verify');
+      return { ok: said.verify, detail: 'it is on' };
+    },
+    powerOn: async () => {
+      calls.push('on');
+      return { ok: true, detail: 'on' };
+    },
+    check: async () => ({ ok: true, detail: 'on' }),
+  };
+  return { method, calls, said };
+}
+
+const inState = (state: string, fencedBy: string, startCount = 5) => [{ id: 2, state, fencedBy, incarnation: { startCount } }];
+
+t.test('it is switched on again only when it counts as fenced by that device, once, and by who leads', async (t) => {
+  const psu = device('psu');
+  const { runner } = setup(psu.method);
+  await runner.run(run({ method: 'psu' }));
+  await runner.run(run({ method: 'psu', step: 'verify' }));
+  runner.seen(inState('fencing', ''), true);
+  t.same(psu.calls, ['off', 'verify'], 'not before that');
+  runner.seen(inState('fenced', 'psu'), true);
+  runner.seen(inState('evicted', 'psu'), true);
+  t.same(psu.calls, ['off', 'verify', 'on']);
+  t.same(
+    runner.history().map((r) => r.step),
+    ['off', 'verify'],
+  );
+  for (const [state, fencedBy, startCount, leads] of [
+    ['fenced', 'manual', 5, true],
+    ['in', 'psu', 6, true],
+    ['fenced', 'psu', 5, false],
+  ] as const) {
+    await runner.run(run({ method: 'psu' }));
+    const before = psu.calls.length;
+    runner.seen(inState(state, fencedBy, startCount), leads);
+    t.equal(psu.calls.length, before, `${state} by ${fencedBy}, start ${startCount}, leads ${leads}`);
+  }
+});
+
+t.test('trap 10: a run that nobody wants any more is killed and is no failure of the device', async (t) => {
+  let aborted = false;
+  const slow: FenceMethod = {
+    name: 'slow',
+    endsMachine: true,
+    fence: (_target, signal) =>
+      new Promise((resolve) => {
+        signal.addEventListener('abort', () => {
+          aborted = true;
+          resolve({ ok: false, detail: 'killed' });
+        });
+      }),
+  };
+  const { runner, events } = setup(slow);
+  const under = runner.run(run({ method: 'slow' }));
+  runner.withdraw(() => true);
+  t.notOk(aborted);
+  runner.withdraw((node, startCount) => node !== 2 || startCount !== 5);
+  t.match(await under, { ok: false });
+  t.ok(aborted);
+  t.same(runner.warnings(), []);
+  t.ok(events.includes('fence-withdrawn'));
+  t.match(runner.history().at(-1), { ok: false, detail: /withdrawn/ });
+});
+
+t.test('a second look that fails is a failure of the device; one that is not needed is none of the history', async (t) => {
+  const psu = device('psu');
+  const script = handMade('script');
+  const { runner } = setup(psu.method, script);
+  psu.said.verify = false;
+  t.match(await runner.run(run({ method: 'psu', step: 'verify' })), { ok: false });
+  t.same(runner.warnings(), ['fencing n2 by psu has failed once: it is on']);
+  t.same(await runner.run(run({ method: 'script', step: 'verify' })), { ok: true, detail: 'verified before' });
+  t.equal(runner.history().length, 1);
+  t.equal(runner.hasDevice('psu'), true);
+  t.equal(runner.hasDevice('manual'), false);
+  t.match(await runner.check('nothing', 'n2', true), { ok: false, detail: /no fence method "nothing"/ });
+});
