@@ -94,6 +94,11 @@ export class FenceRun {
     return true;
   }
 
+  /** A method was started and has not answered. */
+  get isUnderWay(): boolean {
+    return this.waiting.size > 0;
+  }
+
   dump(): Record<string, unknown> {
     return {
       node: this.node,

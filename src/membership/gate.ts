@@ -159,8 +159,13 @@ export class Gate {
       const overAt = this.host.overAt(node.id, startCount);
       if (isSelfOnly(node) && this.presence.isBeingReplaced(now, node) && now < overAt + this.limits.deadMs) continue;
       let run = this.runs.find((r) => r.node === node.id);
+      if (!run?.isUnderWay && this.presence.isRebooted(now, node)) {
+        // Whatever ended it: it is over, and to fence the machine once more would only hit its next incarnation (rule 12).
+        if (now >= overAt) this.host.propose({ c: 'fenced', node: node.id, startCount, method: 'reboot' });
+        continue;
+      }
       if (run === undefined) {
-        if (this.mustWait(node, view)) continue;
+        if (this.mustWait(node, view) || (!isSelfOnly(node) && this.presence.isEarly(now))) continue;
         run = this.begin(node);
       }
       const levels = node.id === this.self ? [['self']] : node.fence;

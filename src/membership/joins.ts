@@ -42,6 +42,8 @@ export function judgeJoin(now: Millis, id: NodeId, inc: Incarnation, context: Jo
     }
     const isReturning = node.state === 'fencing' && mayReturn(node, inc);
     if ((node.state === 'fencing' && !isReturning) || node.state === 'fenced') {
+      // The gate wants to know of a machine that was rebooted meanwhile.
+      presence.asked(now, id, inc);
       return refuse('TSDLM_NOT_ALLOWED', `node ${id} is being fenced: it is admitted once that is done`);
     }
     if (node.state === 'leaving') return wait('leaving');

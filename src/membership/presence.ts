@@ -101,6 +101,17 @@ export class Presence {
     return asking.inc.startCount > old.startCount && asking.inc.machineId === old.machineId;
   }
 
+  /** The same machine asks to be admitted after a reboot: what ran on it before is over beyond doubt (rule 12). */
+  isRebooted(now: Millis, node: NodeView): boolean {
+    const asking = this.asks.get(node.id);
+    return this.isBeingReplaced(now, node) && asking?.inc.bootId !== node.incarnation?.bootId;
+  }
+
+  /** We have led for so short a time that a node which is there need not have asked us yet. */
+  isEarly(now: Millis): boolean {
+    return now - this.since < 2 * this.limits.heartbeatMs;
+  }
+
   /** Links that incarnation `startCount` of the node misses, or null when it was not heard lately. */
   downOf(now: Millis, node: NodeId, startCount: StartCount): readonly NodeId[] | null {
     if (node === this.self) return this.ownDown;
