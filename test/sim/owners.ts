@@ -259,7 +259,9 @@ export class NodeOwners {
     if (mode !== o.want) world.fail(`n${this.#node.id}: granted ${o.key} at ${modeName(mode)}, asked for ${modeName(o.want)}`);
     const isDown = o.hold !== null && mode <= o.hold.mode;
     const leaseUntil = life.core.leaseUntil;
-    if (!isDown && !o.isClaim) this.#checkRight(o, mode, leaseUntil);
+    // A node-owned lock of an earlier incarnation goes on: nothing new is granted, and no lease frees it (rule 2).
+    const isClaim = o.isClaim || (o.nodeOwned && Math.floor(lock.id / 2 ** 32) < life.startCount);
+    if (!isDown && !isClaim) this.#checkRight(o, mode, leaseUntil);
     if (leaseUntil > 0) life.lease.until = Math.max(life.lease.until, this.#node.realTime(leaseUntil));
     o.local = lock;
     o.phase = 'held';
@@ -284,7 +286,7 @@ export class NodeOwners {
       };
       world.holdCheck.granted(o.hold, now);
     }
-    if (!isDown && mode === EX && !o.isClaim) world.holdCheck.token(o.hold as Hold, lock.te, lock.tc);
+    if (!isDown && mode === EX && !isClaim) world.holdCheck.token(o.hold as Hold, lock.te, lock.tc);
     if (!isDown && mode > NL && o.usesLvb) this.#checkValue(o, lock);
     this.#outcome(o, true);
     if (o.isUnwanted) this.#soon(o, () => this.release(o));

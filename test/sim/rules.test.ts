@@ -111,6 +111,33 @@ t.test('rule 11: a daemon that stood still past its lease gives nothing and says
   t.ok(lab.until(() => waiting.phase === 'held', 5 * lab.leaseMs));
 });
 
+t.test('rule 12: a reboot of the same machine frees its locks, though no fence method works', async (t) => {
+  const lab = new Lab(3, { fence: [['script']], fenceFail: 1 });
+  lab.hold(2, 'a', EX);
+  lab.hold(2, 'vip', EX, { nodeOwned: true });
+  const next = [lab.ask(1, 'a', EX), lab.ask(3, 'vip', EX)];
+  lab.world.node(2).powerOff('test');
+  lab.advance(5 * lab.leaseMs);
+  t.same(
+    next.map((o) => o.phase),
+    ['waiting', 'waiting'],
+  );
+  lab.world.node(2).start();
+  t.ok(lab.until(() => next.every((o) => o.phase === 'held'), 3 * lab.leaseMs));
+  t.ok(lab.until(() => lab.world.isMember(2), 3 * lab.leaseMs));
+});
+
+t.test('rule 12: two voters that can only fence each other by a script do not do so for ever', async (t) => {
+  const lab = new Lab(2, { fence: [['script']] });
+  lab.isolate(2);
+  lab.advance(2 * lab.leaseMs);
+  lab.rejoin(2);
+  lab.advance(200);
+  lab.world.node(2).powerOff('test');
+  lab.world.node(2).start();
+  t.ok(lab.until(() => lab.world.isMember(1) && lab.world.isMember(2), 10 * lab.leaseMs));
+});
+
 t.test('rule 16: a purged resource gets a larger token from its next master', async (t) => {
   const lab = new Lab(3, { purgeMs: 100 });
   let last: [number, number] = [0, 0];

@@ -147,6 +147,11 @@ export class World {
     if (!this.#isProbing) this.queue.after(200, () => this.#drain());
   }
 
+  isMember(node: number): boolean {
+    const { life } = this.node(node);
+    return life?.core.isMember === true && life.isMember;
+  }
+
   /** Every node is a running member and no request is open. */
   get isIdle(): boolean {
     return this.nodes.every(
