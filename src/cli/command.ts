@@ -14,7 +14,7 @@ import { randomBytes } from 'node:crypto';
 import { constants } from 'node:os';
 import type { Connection } from '../client/connection.js';
 import { type LockHandle, monotonicMs, TsdlmError } from '../client/index.js';
-import { hasLivingMembers } from '../client/process-table.js';
+import { hasLivingMembers, isOver, processStat } from '../client/process-table.js';
 import { KILL_MARGIN_MS } from '../membership/time-limits.js';
 import { EXIT_LOST, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND } from './exit-codes.js';
 
@@ -103,7 +103,9 @@ class RunningCommand {
     this.#handle.on('lost', this.#onLost);
     if (this.#handle.signal.aborted) onAbort();
     this.#o.connection.group(this.#pgid, this.#o.graceMs, this.#proof).catch((error: unknown) => {
-      if (this.#isEnding || !this.#o.connection.isUp || this.#child.exitCode !== null || this.#child.signalCode !== null) return;
+      // A short command may be over before the daemon has looked at it, and before we have heard of its end.
+      const leader = processStat(this.#pgid);
+      if (this.#isEnding || !this.#o.connection.isUp || leader === null || isOver(leader)) return;
       this.#o.note('unguarded', `the daemon cannot end the command should this process be killed: ${(error as Error).message}`);
     });
     try {
