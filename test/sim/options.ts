@@ -55,6 +55,8 @@ export interface SimOptions {
   lvbShare: number;
   /** Share of requests that are owned by the node (only where a method that ends the machine exists). */
   nodeOwnedShare: number;
+  /** Mean time that a node keeps a lock it owns, ms. */
+  nodeOwnedMs: number;
   /** Share of looks at a held lock that convert it. */
   convertShare: number;
   /** Share of blocking notices that a session heeds. */
@@ -124,6 +126,7 @@ export function drawOptions(seed: number): SimOptions {
     nodeOwnedShare: hasScript ? r.pick([0, 0.05, 0.2]) : 0,
     convertShare: 0.4,
     giveWayShare: 0.7,
+    nodeOwnedMs: 600,
     tryShare: r.pick([0, 0.1, 0.3]),
     deadlineShare: r.pick([0, 0.2, 0.5]),
     dieShare: r.pick([0, 0.01, 0.05]),

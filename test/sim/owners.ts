@@ -334,7 +334,8 @@ export class NodeOwners {
     if (!o) return;
     world.trace.add(world.queue.now, this.#node.id, 'bast', o.key, lock.id % 2 ** 32, modeName(mode));
     world.count('bast');
-    if (o.nodeOwned && world.options.sessionsPerNode > 0) this.#after(o, 20 + this.#node.random.exp(200), () => this.release(o));
+    const { sessionsPerNode, nodeOwnedMs } = world.options;
+    if (o.nodeOwned && sessionsPerNode > 0) this.#after(o, 20 + this.#node.random.exp(nodeOwnedMs / 3), () => this.release(o));
     else o.session?.bast(o, mode);
   }
 

@@ -228,9 +228,19 @@ export const PLANTS: Plant[] = [
     seedsMax: 60,
     tune: (o) => {
       busy(o);
-      only(o, ['stop'], 800);
+      only(o, ['stop'], 400);
+      o.nodes = o.voters = 5;
+      o.hotNames = 4;
+      o.hotShare = 1;
+      o.giveWayShare = 0;
+      o.thinkMs = 200;
+      o.nodeOwnedShare = 0;
     },
-    world: (w) => alterLock(w, (m) => (m.k === 'Register' ? { ...m, locks: m.locks.filter((l) => l.mode !== 2) } : m)),
+    world: (w) =>
+      alterLock(w, (m) => {
+        if (m.k === 'Register') return { ...m, locks: m.locks.filter((l) => l.mode === 0) };
+        return m.k === 'HandOver' ? { ...m, resources: m.resources.map((r) => ({ ...r, exNode: 0, exId: 0 })) } : m;
+      }),
   },
   {
     name: '`no` is answered while another owner is known',
@@ -254,6 +264,7 @@ export const PLANTS: Plant[] = [
       only(o, ['isolate', 'pause'], 600);
       o.fence = [['self']];
       o.nodeOwnedShare = 0.4;
+      o.nodeOwnedMs = 20_000;
       o.hotShare = 1;
     },
     patch: () =>

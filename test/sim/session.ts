@@ -81,7 +81,7 @@ export class Session {
   /** Somebody on the node drops its lock some time later. */
   #nodeOwnedGranted(domain: string, name: string): void {
     const { world, random, owners } = this.#node;
-    world.queue.after(50 + random.exp(600), () => {
+    world.queue.after(50 + random.exp(world.options.nodeOwnedMs), () => {
       for (const o of [...owners.all]) {
         if (o.nodeOwned && o.name === name && o.domain === domain) this.#node.input(o.life, () => owners.release(o));
       }
