@@ -10,9 +10,8 @@
  * The password is handed over as a file, never as an argument or in the environment, where others could read it.
  */
 import { readFileSync } from 'node:fs';
-import { nowMs } from '../node/facts.js';
-import { secretFileFault } from '../node/secret-file.js';
 import { type ProgramEnd, runProgram, saying } from './program.js';
+import { secretFileFault } from './secret-file.js';
 import type { FenceMethod, FenceOutcome, FenceTarget, IpmiFenceConfig } from './types.js';
 
 /** ipmitool's -N (seconds per try) and -R (tries): an address that does not answer costs N * R * (R + 1) seconds. */
@@ -50,8 +49,8 @@ export class IpmiMethod implements FenceMethod {
   async fence(_target: FenceTarget, signal: AbortSignal): Promise<FenceOutcome> {
     const fault = secretFileFault(this.#c.passwordFile, process.getuid?.() ?? 0);
     if (fault !== undefined) return { ok: false, detail: `password_file ${this.#c.passwordFile} ${fault}` };
-    const end = nowMs() + this.#c.timeoutMs;
-    const left = (): number => end - nowMs();
+    const end = performance.now() + this.#c.timeoutMs;
+    const left = (): number => end - performance.now();
     let isSent = false;
     let last = '';
     for (let round = 0; left() > 0 && !signal.aborted; round++) {
@@ -85,11 +84,11 @@ export class IpmiMethod implements FenceMethod {
 
   async powerOn(_target: FenceTarget, signal: AbortSignal): Promise<FenceOutcome> {
     if (!this.#c.powerOn) return { ok: true, detail: 'stays off: power_on = false' };
-    const end = nowMs() + POWER_ON_MS;
+    const end = performance.now() + POWER_ON_MS;
     for (;;) {
-      const on = await this.#call('on', end - nowMs(), signal);
+      const on = await this.#call('on', end - performance.now(), signal);
       if (on.code === 0) return { ok: true, detail: `${this.#where()} was told to switch on` };
-      if (signal.aborted || nowMs() + POLL_MS >= end) return { ok: false, detail: `on ${on.how}${saying(on)}` };
+      if (signal.aborted || performance.now() + POLL_MS >= end) return { ok: false, detail: `on ${on.how}${saying(on)}` };
       await pause(POLL_MS, signal);
     }
   }

@@ -7,7 +7,6 @@
  * What its exit code and its text mean is the method's matter. What leaves the group by setsid is not covered.
  */
 import { spawn } from 'node:child_process';
-import { nowMs } from '../node/facts.js';
 
 /** Kept of each output stream: this many characters of the beginning and of the end. */
 const OUTPUT_EDGE_CHARS = 1000;
@@ -115,7 +114,7 @@ export function runProgram(run: ProgramRun): Promise<ProgramEnd> {
     return Promise.resolve({ code: null, wasKilled: true, how, stdout: '', said: '', ms: 0 });
   }
   return new Promise((resolve) => {
-    const started = nowMs();
+    const started = performance.now();
     const all = new CutText();
     const out = new CutText(run.headChars);
     let given = '';
@@ -137,7 +136,7 @@ export function runProgram(run: ProgramRun): Promise<ProgramEnd> {
       child.stdout.destroy();
       child.stderr.destroy();
       child.stdin.destroy();
-      const ms = Math.round(nowMs() - started);
+      const ms = Math.round(performance.now() - started);
       resolve({
         code,
         wasKilled: given !== '',

@@ -4,9 +4,9 @@
  */
 import { accessSync, constants, statSync } from 'node:fs';
 import { dirname, isAbsolute, resolve } from 'node:path';
+import { secretFileFault } from '../fence/secret-file.js';
 import type { AgentFenceConfig, FenceMethodConfig, IpmiFenceConfig, ScriptFenceConfig } from '../fence/types.js';
 import type { Complaints, TableReader } from './config-reader.js';
-import { secretFileFault } from './secret-file.js';
 
 const METHODS_MAX = 64;
 const TYPES = ['script', 'ipmi', 'agent'] as const;

@@ -10,6 +10,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { dirname, isAbsolute, resolve } from 'node:path';
+import { secretFileFault } from '../fence/secret-file.js';
 import type { FenceMethodConfig } from '../fence/types.js';
 import { deriveTimeLimits, type TimeLimits, type TimeLimitsInput } from '../membership/time-limits.js';
 import type { NodeConfig } from '../membership/types.js';
@@ -21,7 +22,6 @@ import { readFenceMethods } from './config-fence.js';
 import { type ConfiguredNode, readNodes } from './config-nodes.js';
 import { Complaints, TableReader } from './config-reader.js';
 import { LOG_LEVELS, type LogLevel } from './log.js';
-import { secretFileFault } from './secret-file.js';
 import { parseToml } from './toml.js';
 
 /** Port between daemons where the configuration names none. */
