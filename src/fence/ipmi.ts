@@ -24,6 +24,8 @@ const POLL_MS = 1000;
 const POLLS_PER_OFF = 5;
 /** A refusal that comes faster than one try can time out was said by the controller itself. */
 const REFUSAL_MS = 900;
+/** A call with less time than this would only be cut off (an answer takes 30 to 40 ms), and hide what was known before. */
+const CALL_MS_MIN = 100;
 const CHECK_MS = 15_000;
 const POWER_ON_MS = 60_000;
 const POWER_LINE = /^Chassis Power is (on|off)$/;
@@ -53,7 +55,7 @@ export class IpmiMethod implements FenceMethod {
     const left = (): number => end - performance.now();
     let isSent = false;
     let last = '';
-    for (let round = 0; left() > 0 && !signal.aborted; round++) {
+    for (let round = 0; (round === 0 || left() > CALL_MS_MIN) && !signal.aborted; round++) {
       let refusal: ProgramEnd | null = null;
       if (!isSent || round % POLLS_PER_OFF === 0) {
         const off = await this.#call('off', left(), signal);
@@ -62,7 +64,7 @@ export class IpmiMethod implements FenceMethod {
           last = `off ${off.how}${saying(off)}`;
           refusal = isRefusal(off) ? off : null;
         }
-        if (left() <= 0) break;
+        if (left() <= CALL_MS_MIN) break;
       }
       const status = await this.#call('status', left(), signal);
       const power = parsePower(status);

@@ -85,8 +85,9 @@ t.test('an acknowledged off that does nothing is never believed, and is repeated
   const outcome = await method.fence(TARGET, never);
   t.match(outcome, {
     ok: false,
-    // What the last question was cut off with depends on when the limit fell.
-    detail: /did not say that the power is off \(within 7500 ms\): /,
+    // A slow machine may cut the last question off; what it was cut off with is then said instead.
+    detail:
+      /did not say that the power is off \(within 7500 ms\): (off was acknowledged, but the power is still on|its state is not known)/,
   });
   t.ok(nowMs() - before < 9500);
   t.ok(kinds().filter((kind) => kind === 'off').length >= 2, kinds().join(' '));
