@@ -139,17 +139,23 @@ function placeOrphans(s: EngineState, domain: Domain, isGone: (node: NodeId) => 
       res.owner = 0;
       continue;
     }
-    const target = placeResource(res.name, domain.members);
-    res.owner = target;
-    res.gen = domain.epoch;
-    res.isUnconfirmed = true;
-    res.state = target === s.self ? RES_REBUILDING : RES_OWNED;
-    domain.unconfirmed.add(res);
+    place(s, domain, res);
   }
   for (const [name, entry] of domain.handing) {
     if (isLost(entry.target)) entry.target = placeResource(name, domain.members);
     if (entry.target === 0) domain.handing.delete(name);
   }
+}
+
+/** Gives the resource the master that hashing names, unconfirmed until that one says RecoveryActive. */
+function place(s: EngineState, domain: Domain, res: LockRes): NodeId {
+  const target = placeResource(res.name, domain.members);
+  res.owner = target;
+  res.gen = domain.epoch;
+  res.isUnconfirmed = true;
+  res.state = target === s.self ? RES_REBUILDING : RES_OWNED;
+  domain.unconfirmed.add(res);
+  return target;
 }
 
 function dropRecord(domain: Domain, res: LockRes): void {
@@ -445,12 +451,7 @@ export function onReclaim(
 /** Nobody masters a name that we claim from before our restart: it is placed like the resources of a dead master. */
 export function placeClaim(s: EngineState, res: LockRes): void {
   const domain = res.domain;
-  const target = placeResource(res.name, domain.members);
-  res.owner = target;
-  res.gen = domain.epoch;
-  res.isUnconfirmed = true;
-  res.state = target === s.self ? RES_REBUILDING : RES_OWNED;
-  domain.unconfirmed.add(res);
+  const target = place(s, domain, res);
   const locks = confirmClaims(s, res);
   if (target !== s.self) s.send(domain, target, { k: 'Register', locks });
   hold.ownerKnown(s, res);

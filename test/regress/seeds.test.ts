@@ -12,11 +12,11 @@ const SIMULATOR: readonly (readonly [number, string])[] = [
   [95, 'unlocking a node-owned lock that was being claimed again cancelled the claim and forgot the release'],
   [87, 'a convert that met the end of the lease was answered twice: lost, then denied'],
   [58, 'the only voter condemned its own old incarnation and could never join again'],
-  [439, 'a claim for a name that the others placed at the claiming node: its RecoveryDone never came (mastery-rules)'],
+  [439, 'a claim for a name that the others placed at the claiming node: its RecoveryDone never came (recovery-rules)'],
   [1703, 'a cancel between a node-owned grant and its journal write was answered as a release'],
   [1171, 'a view between two incarnations made the engine act for the dead one, without a lease'],
   [4089, 'two voters of three fenced at once: no majority left to commit it, every next leader began again'],
-  [5097, 'mastery entries of rounds that crossed a rebuild kept rivals waiting for ever'],
+  [5097, 'the last locks of all names did not come through; not reduced, it held again with the fixes of 4089 and 8318'],
   [8318, 'two masters: a no during recovery, then a registration (mastery-rules, rule 9)'],
   [202651, 'a stop between a node-owned grant and its journal write was answered as a release nobody had asked for'],
 ];
