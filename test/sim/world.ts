@@ -100,6 +100,12 @@ export class World {
     this.faults.begin();
     this.#sampleMasters();
     this.runFor(options.calmMs + options.faultPhaseMs);
+    return this.finish();
+  }
+
+  /** Heals, waits until nothing is open and every node is a member, and locks every name once more from every node. */
+  finish(): boolean {
+    const { options } = this;
     if (this.failure) return false;
     this.heal();
     if (!this.runUntil(() => this.isIdle, options.healMs)) {
