@@ -60,6 +60,7 @@ function viewOfOne(): View {
   const incarnation = { bootId: 'b', machineId: 'm', startCount: 1, journalId: 'j' };
   return {
     epoch: 1,
+    table: 1,
     clusterId: 'bench',
     nextDom: 2,
     nodes: [

@@ -11,7 +11,8 @@ import { Engine } from '../master/engine.js';
 import type { EngineTuning } from '../master/state.js';
 import type { EngineOutput, LocalLock, LockOptions } from '../master/types.js';
 import { Membership } from '../membership/membership.js';
-import type { Command, FenceRequest, FenceVerdict, MembershipOutput, View } from '../membership/types.js';
+import type { Command, FenceRequest, FenceVerdict, MembershipOutput, TableCommand, View } from '../membership/types.js';
+import type { TableVerdict } from '../membership/voter-change.js';
 import type { ErrorCode } from '../protocol/errors.js';
 import type { Incarnation, Millis, NodeId, StartCount } from '../protocol/ids.js';
 import type { Mode } from '../protocol/modes.js';
@@ -219,6 +220,13 @@ export class NodeCore implements CoreApi {
   fenceNode(now: Millis, node: NodeId, startCount: StartCount, reason: string): FenceVerdict {
     this.enter(now);
     const verdict = this.membership.fenceNode(now, node, startCount, reason);
+    this.settle(now);
+    return verdict;
+  }
+
+  changeTable(now: Millis, command: TableCommand): TableVerdict {
+    this.enter(now);
+    const verdict = this.membership.changeTable(now, command);
     this.settle(now);
     return verdict;
   }

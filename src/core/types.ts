@@ -4,7 +4,8 @@
  * each call, effects go out through CoreOutput, which must never call back into the core synchronously.
  */
 import type { EngineOutput, LocalLock, LockOptions, NodeOwnedRecord } from '../master/types.js';
-import type { FenceRequest, FenceVerdict, MembershipInit, PersistBatch, View } from '../membership/types.js';
+import type { FenceRequest, FenceVerdict, MembershipInit, PersistBatch, TableCommand, View } from '../membership/types.js';
+import type { TableVerdict } from '../membership/voter-change.js';
 import type { ErrorCode } from '../protocol/errors.js';
 import type { Incarnation, Millis, NodeId, StartCount } from '../protocol/ids.js';
 import type { Mode } from '../protocol/modes.js';
@@ -50,6 +51,8 @@ export interface CoreApi {
   /** Both by an operator, for exactly that incarnation, at the leader only. */
   confirmFence(now: Millis, node: NodeId, startCount: StartCount, by: string): FenceVerdict;
   fenceNode(now: Millis, node: NodeId, startCount: StartCount, reason: string): FenceVerdict;
+  /** Changes the node table, at the leader only. */
+  changeTable(now: Millis, command: TableCommand): TableVerdict;
   reincarnate(now: Millis, incarnation: Incarnation): void;
 
   /** Asks for a lock. The outcome comes as granted / denied, possibly before this returns. */

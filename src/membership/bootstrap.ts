@@ -38,6 +38,7 @@ export class Bootstrap {
   private readonly self: NodeId;
   private readonly voters: readonly NodeId[];
   private readonly journalId: string;
+  private readonly hasLog: boolean;
   private readonly periodMs: Millis;
   private readonly durable: Durable;
   private readonly host: BootstrapHost;
@@ -47,7 +48,16 @@ export class Bootstrap {
   private lost = false;
 
   constructor(
-    options: { self: NodeId; voters: readonly NodeId[]; journalId: string; boot: Boot | null; periodMs: Millis },
+    options: {
+      self: NodeId;
+      /** By the configuration: who must be there at the first start. */
+      voters: readonly NodeId[];
+      journalId: string;
+      boot: Boot | null;
+      /** The journal holds log entries: it is in use, whatever vote the configuration gives this node now. */
+      hasLog: boolean;
+      periodMs: Millis;
+    },
     durable: Durable,
     host: BootstrapHost,
   ) {
@@ -55,6 +65,7 @@ export class Bootstrap {
     this.voters = options.voters;
     this.journalId = options.journalId;
     this.boot = options.boot;
+    this.hasLog = options.hasLog;
     this.periodMs = options.periodMs;
     this.durable = durable;
     this.host = host;
@@ -63,7 +74,7 @@ export class Bootstrap {
 
   /** A voter whose journal is not (yet) in use: it takes no part in consensus. */
   get isBlank(): boolean {
-    return this.voters.includes(this.self) && (this.boot === null || this.lost);
+    return this.lost || (this.boot === null && !this.hasLog && this.voters.includes(this.self));
   }
 
   get clusterId(): string {

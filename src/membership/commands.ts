@@ -6,8 +6,9 @@
  * command has any effect is decided by view.ts, whether a node may be admitted by joins.ts.
  */
 import type { Incarnation, NodeId } from '../protocol/ids.js';
-import { bool, domain, type Field, type FieldTable, node, record, text, u32, u53 } from '../protocol/schema.js';
-import type { Command } from './types.js';
+import { NODE_MAX } from '../protocol/ids.js';
+import { bool, domain, type Field, type FieldTable, list, node, record, text, u32, u53 } from '../protocol/schema.js';
+import type { Command, NodeConfig } from './types.js';
 
 const id = text(64);
 
@@ -19,6 +20,10 @@ export const incarnationField = record('incarnation', {
   journalId: id,
 });
 
+/** What the node table says of a node. */
+export const nodeFields = { id: node, name: text(255), voter: bool, fence: list(list(text(64), 16), 16) };
+const nodesField = list(record('node', nodeFields), NODE_MAX);
+
 const reason = text(200);
 /** All method names of one fence level, joined. */
 export const methodsField = text(1200);
@@ -26,7 +31,8 @@ const about = { node, startCount: u53 };
 
 const TABLES: Readonly<Record<Command['c'], FieldTable>> = {
   noop: {},
-  cluster: { id },
+  cluster: { id, nodes: nodesField },
+  voter: { table: u32, node, on: bool },
   join: { node, inc: incarnationField },
   suspect: about,
   alive: about,
@@ -63,17 +69,34 @@ export function parseCommand(value: unknown): Command | null {
   const command: Record<string, unknown> = { c: kind };
   for (const [key, field] of Object.entries(TABLES[kind]) as [string, Field<unknown>][]) {
     if (!field.is(raw[key])) return null;
-    command[key] = key === 'inc' ? cleanIncarnation(raw[key] as Incarnation) : raw[key];
+    command[key] = cleanField(key, raw[key]);
   }
   if ('node' in command && command.node === 0) return null;
+  if (kind === 'cluster' && !isTable(command.nodes as NodeConfig[])) return null;
   if (kind === 'join' && (command.inc as Incarnation).startCount === 0) return null;
   return command as Command;
+}
+
+/** Numbers differ and are no "none". */
+function isTable(nodes: readonly NodeConfig[]): boolean {
+  return new Set(nodes.map((n) => n.id)).size === nodes.length && nodes.every((n) => n.id !== 0);
 }
 
 /** True when node `from` may propose this: only about itself, except for a new epoch, which anybody may need. */
 export function mayPropose(from: NodeId, command: Command): boolean {
   if (command.c === 'bump' || command.c === 'epoch') return true;
   return OWN.has(command.c) && 'node' in command && command.node === from;
+}
+
+/** Records anew, with the fields that the tables name. */
+function cleanField(key: string, value: unknown): unknown {
+  if (key === 'inc') return cleanIncarnation(value as Incarnation);
+  if (key === 'nodes') return (value as NodeConfig[]).map(cleanNode);
+  return value;
+}
+
+function cleanNode({ id, name, voter, fence }: NodeConfig): NodeConfig {
+  return { id, name, voter, fence: fence.map((level) => level.slice()) };
 }
 
 function cleanIncarnation(inc: Incarnation): Incarnation {

@@ -28,7 +28,7 @@ export interface GateHost extends FenceRunHost {
 
 export class Gate {
   private readonly self: NodeId;
-  private readonly hasOtherVoters: boolean;
+  private readonly hasOtherVoters: () => boolean;
   private readonly limits: TimeLimits;
   private readonly presence: Presence;
   private readonly host: GateHost;
@@ -39,7 +39,7 @@ export class Gate {
   /** Condemned for a missing link; nobody else is, until the log shows it. */
   private victim: { node: NodeId; startCount: StartCount } | null = null;
 
-  constructor(options: { self: NodeId; hasOtherVoters: boolean; limits: TimeLimits }, presence: Presence, host: GateHost) {
+  constructor(options: { self: NodeId; hasOtherVoters: () => boolean; limits: TimeLimits }, presence: Presence, host: GateHost) {
     this.self = options.self;
     this.hasOtherVoters = options.hasOtherVoters;
     this.limits = options.limits;
@@ -94,7 +94,7 @@ export class Gate {
     const node = findNode(view, id);
     if (node?.state !== 'fencing') return { ok: false, text: `node ${id} is not being fenced: there is nothing to confirm` };
     if (node.incarnation?.startCount !== startCount) return { ok: false, text: otherLife(node, startCount) };
-    if (node.id === this.self && this.hasOtherVoters) {
+    if (node.id === this.self && this.hasOtherVoters()) {
       return { ok: false, text: `node ${id} is this very machine, which still runs: ask another node` };
     }
     const run = this.runs.find((r) => r.node === node.id && r.startCount === startCount) ?? this.begin(node);
@@ -109,7 +109,7 @@ export class Gate {
       return { ok: false, text: `node ${id} is ${node?.state ?? 'not known'}: only a member can be fenced` };
     }
     if (node.incarnation?.startCount !== startCount) return { ok: false, text: otherLife(node, startCount) };
-    if (node.id === this.self && !this.hasOtherVoters) {
+    if (node.id === this.self && !this.hasOtherVoters()) {
       return { ok: false, text: `node ${id} is the only voter: nobody else could fence it` };
     }
     this.condemn(node, reason);
@@ -127,7 +127,7 @@ export class Gate {
       return;
     }
     // Nobody could end the only voter's own machine, and it is no other: its next incarnation takes the place after the lease.
-    if (node.id === this.self && !this.hasOtherVoters) return;
+    if (node.id === this.self && !this.hasOtherVoters()) return;
     const { node: id, startCount } = about(node);
     // Its next incarnation is at the door: it takes the place once the old lease is over. Not for ever, though.
     if (this.presence.isBeingReplaced(now, node) && now < this.host.overAt(id, startCount) + this.limits.deadMs) return;
@@ -147,7 +147,7 @@ export class Gate {
     for (const node of view.nodes) {
       if (node.state !== 'fencing') continue;
       // A leader never turns a fence on its own machine: whoever can lead next does it.
-      if (node.id === this.self && this.hasOtherVoters) {
+      if (node.id === this.self && this.hasOtherVoters()) {
         if (view.nodes.some((n) => this.mayFollow(now, n))) {
           this.host.yieldLead();
           return;

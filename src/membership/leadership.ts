@@ -3,7 +3,7 @@
  *
  * The problem: the leader acts on what is applied, but commands of its own that are in the log and not yet applied must not be
  * contradicted: no lease for an incarnation whose replacement is on its way, no command twice. The idea is a second view,
- * `ahead`: the state after all entries of the log. What may be said of a member must hold in both.
+ * `ahead`: the state after all entries of the log (voter-set.ts). What may be said of a member must hold in both.
  * Who leads is raft.ts; times are lease.ts; fencing is gate.ts; admissions are joins.ts.
  */
 import { ERROR_CODES } from '../protocol/errors.js';
@@ -17,16 +17,19 @@ import { type AckMemory, LeaderLeases, type OwnLease } from './lease.js';
 import type { Presence } from './presence.js';
 import type { Raft } from './raft.js';
 import type { TimeLimits } from './time-limits.js';
-import type { Command, FenceVerdict, MembershipOutput, View } from './types.js';
+import type { Command, FenceVerdict, MembershipOutput, NodeConfig, TableCommand, View } from './types.js';
 import { applyCommand, findNode, isLiveAs } from './view.js';
+import { type TableVerdict, VoterChanges } from './voter-change.js';
 
 /** Commands that a leader takes before the first of them is committed. */
 const PENDING_MAX = 5000;
-const NOT_LEADING: FenceVerdict = { ok: false, text: 'this node does not lead the cluster now: ask again' };
+const NOT_LEADING_TEXT = 'this node does not lead the cluster now: ask again';
+const NOT_LEADING: FenceVerdict = { ok: false, text: NOT_LEADING_TEXT };
 
 export interface LeadershipContext {
   self: NodeId;
-  voters: readonly NodeId[];
+  /** The nodes as configured, for a log that does not name them yet. */
+  nodes: readonly NodeConfig[];
   limits: TimeLimits;
   output: MembershipOutput;
   raft: Raft;
@@ -44,17 +47,16 @@ export class Leadership {
   private readonly c: LeadershipContext;
   private readonly leases: LeaderLeases;
   private readonly gate: Gate;
-  private ahead: View;
+  private readonly voterChanges = new VoterChanges();
   /** Time of the last tick as a leader. */
   private now: Millis = 0;
   private ops = 0;
 
   constructor(context: LeadershipContext) {
     this.c = context;
-    const { self, voters, limits, output, presence } = context;
-    this.ahead = context.view();
-    this.leases = new LeaderLeases(self, voters, limits);
-    this.gate = new Gate({ self, hasOtherVoters: voters.length > 1, limits }, presence, {
+    const { self, limits, output, presence, raft } = context;
+    this.leases = new LeaderLeases(self, () => raft.voters, limits);
+    this.gate = new Gate({ self, hasOtherVoters: () => raft.voters.some((v) => v !== self), limits }, presence, {
       note: (level, event, data) => output.note(level, event, data),
       fence: (request) => output.fence(request),
       nextOp: () => ++this.ops,
@@ -64,14 +66,17 @@ export class Leadership {
     });
   }
 
+  /** The view after all entries of the log. */
+  private get ahead(): View {
+    return this.c.raft.replication.tail.view;
+  }
+
   begin(now: Millis, safeAt: Millis): void {
     this.now = now;
     this.leases.begin(now, safeAt);
     this.c.presence.begin(now);
     this.gate.reset();
-    this.ahead = this.c.view();
-    const { log, applied } = this.c.raft.replication;
-    for (let index = applied + 1; index <= log.lastIndex; index++) this.ahead = withEntry(this.ahead, log.entry(index));
+    this.voterChanges.begin();
   }
 
   end(now: Millis): void {
@@ -130,14 +135,37 @@ export class Leadership {
     return this.c.raft.isReady ? this.gate.fenceNow(this.c.view(), node, startCount, reason) : NOT_LEADING;
   }
 
-  /** An entry was applied. */
-  applied(now: Millis, entry: LogEntry, command: Command): void {
+  /** Gives a vote, takes it, ...: judged here, void if the table is another by then. */
+  changeTable(now: Millis, command: TableCommand): TableVerdict {
+    const { raft, presence, limits } = this.c;
+    if (!raft.isLeader) return { what: 'wait', why: NOT_LEADING_TEXT };
+    if (applyCommand(this.ahead, command) === this.ahead) {
+      return { what: 'refuse', text: 'the node table has changed meanwhile, or the command would change nothing: look again' };
+    }
+    const { tail, applied, log } = raft.replication;
+    const verdict = this.voterChanges.judge(now, command.node, command.on, {
+      isReady: raft.isReady,
+      safeAt: this.leases.safeAt,
+      waitMs: limits.leaseMs + limits.marginMs,
+      voters: tail.voters,
+      votersAt: tail.votersAt,
+      applied,
+      lastIndex: log.lastIndex,
+      matchOf: (node) => raft.replication.matchOf(node),
+      isHeard: (node) => node === this.c.self || presence.isHeard(now, node),
+    });
+    if (verdict.what === 'taken') this.append(now, command);
+    return verdict;
+  }
+
+  /** An entry was applied. `votersChanged`: by it, other nodes vote. */
+  applied(now: Millis, entry: LogEntry, command: Command, votersChanged: boolean): void {
     const { raft, bootstrap } = this.c;
     if (!raft.isLeader) return;
-    if (entry.index === raft.replication.log.lastIndex) this.ahead = this.c.view();
+    if (votersChanged) this.voterChanges.committed(now);
     // The first leader of a new log says which cluster it is.
     if (command.c === 'noop' && entry.term === raft.term && this.ahead.clusterId === '') {
-      this.append(now, { c: 'cluster', id: bootstrap.clusterId });
+      this.append(now, { c: 'cluster', id: bootstrap.clusterId, nodes: this.c.nodes.slice() });
     }
   }
 
@@ -152,7 +180,6 @@ export class Leadership {
     const { log, commit } = raft.replication;
     const next = applyCommand(this.ahead, command);
     if (next === this.ahead || log.lastIndex - commit >= PENDING_MAX) return;
-    this.ahead = next;
     raft.append(now, command);
   }
 
@@ -203,9 +230,4 @@ export class Leadership {
     if (node === this.c.self && startCount !== 0 && this.c.own.lapsed === startCount) return Number.NEGATIVE_INFINITY;
     return this.leases.overAt(node, startCount);
   }
-}
-
-function withEntry(view: View, entry: LogEntry | undefined): View {
-  const command = parseCommand(entry?.cmd);
-  return command === null ? view : applyCommand(view, command);
 }

@@ -12,10 +12,12 @@
  *                                                    a + remaining on the member's clock
  *
  * A new leader does not know what the last one passed on; each vote carries the age of the voter's last acknowledgement, and any
- * majority of voters contains one that took part in the last lease, so the youngest age bounds it.
+ * majority of voters contains one that took part in the last lease, so the youngest age bounds it. Voters change one at a time and
+ * only when no lease given under another set can run any more (voter-change.ts), which keeps that true.
  */
 import type { Millis, NodeId, StartCount } from '../protocol/ids.js';
 import type { TimeLimits } from './time-limits.js';
+import { majority } from './voter-set.js';
 
 /** On the wire for "never": a number, because infinity does not travel. */
 export const NEVER_MS = 1e12;
@@ -25,14 +27,15 @@ export class LeaderLeases {
   /** Until then a lease granted by an earlier leader may run. */
   safeAt: Millis = Number.NEGATIVE_INFINITY;
   private readonly self: NodeId;
-  private readonly voters: readonly NodeId[];
+  private readonly voters: () => readonly NodeId[];
   private readonly limits: TimeLimits;
   private startedAt: Millis = 0;
-  /** Newest heartbeat send time that each other voter has acknowledged. */
+  /** Newest heartbeat send time that each other node has acknowledged; whose count is asked when it is counted. */
   private readonly acked = new Map<NodeId, Millis>();
   private readonly granted = new Map<NodeId, { startCount: StartCount; until: Millis }>();
 
-  constructor(self: NodeId, voters: readonly NodeId[], limits: TimeLimits) {
+  /** `voters`: the set in force. */
+  constructor(self: NodeId, voters: () => readonly NodeId[], limits: TimeLimits) {
     this.self = self;
     this.voters = voters;
     this.limits = limits;
@@ -45,24 +48,22 @@ export class LeaderLeases {
     this.granted.clear();
   }
 
-  /** A voter acknowledged the heartbeat that left at `sentAt` on our clock. */
+  /** A node acknowledged the heartbeat that left at `sentAt` on our clock. */
   acknowledged(now: Millis, from: NodeId, sentAt: Millis): void {
-    if (!this.voters.includes(from) || sentAt > now || sentAt < this.startedAt) return;
+    if (sentAt > now || sentAt < this.startedAt) return;
     if (sentAt > (this.acked.get(from) ?? Number.NEGATIVE_INFINITY)) this.acked.set(from, sentAt);
   }
 
   /** End of what the quorum gave us: the majority-th newest acknowledged send time (our own is now) plus the lease. */
   leaseEnd(now: Millis): Millis {
-    const need = this.voters.length >> 1;
-    if (need === 0) return now + this.limits.leaseMs;
+    const voters = this.voters();
     const times: Millis[] = [];
-    for (const voter of this.voters) {
-      const at = voter === this.self ? undefined : this.acked.get(voter);
+    for (const voter of voters) {
+      const at = voter === this.self ? now : this.acked.get(voter);
       if (at !== undefined) times.push(at);
     }
-    if (times.length < need) return Number.NEGATIVE_INFINITY;
     times.sort((a, b) => b - a);
-    return (times[need - 1] as Millis) + this.limits.leaseMs;
+    return (times[majority(voters) - 1] ?? Number.NEGATIVE_INFINITY) + this.limits.leaseMs;
   }
 
   /** Grants what is left to a member; gives the milliseconds, 0 when nothing is. */
@@ -108,7 +109,7 @@ export class AckMemory {
   private at: Millis;
   private never: boolean;
 
-  /** `blank`: the journal is new in this very life, so this node never acknowledged anything before. */
+  /** `blank`: nothing at all is in the journal yet, so this node never acknowledged anything before with it. */
   constructor(now: Millis, blank: boolean) {
     this.at = now;
     this.never = blank;

@@ -25,10 +25,13 @@ import type {
   MembershipOutput,
   NodeConfig,
   Snapshot,
+  TableCommand,
   View,
 } from './types.js';
-import { applyCommand, findNode, initialView, isLive, isLiveAs, withConfig } from './view.js';
+import { applyCommand, findNode, initialView, isLive, isLiveAs } from './view.js';
 import { parseView } from './view-check.js';
+import type { TableVerdict } from './voter-change.js';
+import { sameVoters, votersOf } from './voter-set.js';
 
 const LOG_KEEP = 1000;
 /** A refusal that says the same again is noted at most this often. */
@@ -38,10 +41,10 @@ type Ack = Extract<ControlMessage, { k: 'HeartbeatAck' }>;
 
 export class Membership implements MembershipApi {
   private readonly self: NodeId;
+  /** As configured: who they are until the log says it. */
   private readonly nodes: readonly NodeConfig[];
   private readonly limits: TimeLimits;
   private readonly output: MembershipOutput;
-  private readonly isVoter: boolean;
   private readonly raft: Raft;
   private readonly bootstrap: Bootstrap;
   private readonly own = new OwnLease();
@@ -74,10 +77,11 @@ export class Membership implements MembershipApi {
     const ids = init.nodes.map((n) => n.id).sort((a, b) => a - b);
     const peers = ids.filter((id) => id !== init.self);
     const voters = ids.filter((id) => init.nodes.some((n) => n.id === id && n.voter));
-    this.isVoter = voters.includes(init.self);
+    const { term, boot, snapshot, entries } = init.persisted;
+    const hasLog = snapshot !== null || entries.length > 0;
     const base = this.baseOf(init.persisted.snapshot);
     this.applied = base.view;
-    this.acks = new AckMemory(init.now, init.persisted.boot === null);
+    this.acks = new AckMemory(init.now, boot === null && !hasLog && term === 0);
     this.presence = new Presence(init.self, peers, init.limits);
     this.presence.ownStartCount = init.incarnation.startCount;
     const note = output.note.bind(output);
@@ -85,8 +89,6 @@ export class Membership implements MembershipApi {
     this.raft = new Raft(
       {
         self: init.self,
-        voters,
-        peers,
         limits: init.limits,
         persisted: init.persisted,
         base,
@@ -101,7 +103,7 @@ export class Membership implements MembershipApi {
         apply: (entry) => this.apply(entry),
         restore: (snapshot) => this.restore(snapshot),
         isLive: (id) => this.applied.nodes.some((n) => n.id === id && isLive(n)),
-        mayVote: () => this.isVoter && !this.bootstrap.isBlank,
+        mayVote: () => !this.bootstrap.isBlank,
         ackAgeMs: (now) => this.acks.ageMs(now),
         becameLeader: (now, safeAt) => {
           this.leadership.begin(now, safeAt);
@@ -115,7 +117,8 @@ export class Membership implements MembershipApi {
         self: init.self,
         voters,
         journalId: init.incarnation.journalId,
-        boot: init.persisted.boot,
+        boot,
+        hasLog,
         periodMs: init.limits.heartbeatMs,
       },
       this.raft.durable,
@@ -123,7 +126,6 @@ export class Membership implements MembershipApi {
     );
     this.leadership = new Leadership({
       self: init.self,
-      voters,
       limits: init.limits,
       output,
       raft: this.raft,
@@ -131,6 +133,7 @@ export class Membership implements MembershipApi {
       presence: this.presence,
       own: this.own,
       acks: this.acks,
+      nodes: this.nodes,
       view: () => this.applied,
       refused: (code, text) => this.onRefuse(this.self, code, text),
     });
@@ -176,7 +179,7 @@ export class Membership implements MembershipApi {
 
   receive(now: Millis, from: NodeId, msg: ControlMessage): void {
     this.enter(now);
-    if (from === this.self || !this.nodes.some((n) => n.id === from)) return;
+    if (from === this.self || !this.knows(from)) return;
     switch (msg.k) {
       case 'BootProbe':
         this.bootstrap.receive(from, msg);
@@ -234,6 +237,13 @@ export class Membership implements MembershipApi {
     return verdict;
   }
 
+  changeTable(now: Millis, command: TableCommand): TableVerdict {
+    this.enter(now);
+    const verdict = this.leadership.changeTable(this.now, command);
+    this.raft.durable.flush();
+    return verdict;
+  }
+
   propose(now: Millis, command: Command): void {
     this.enter(now);
     if (this.raft.isLeader) this.leadership.proposed(this.now, this.self, command);
@@ -266,6 +276,7 @@ export class Membership implements MembershipApi {
       term: this.raft.term,
       leader: this.leader,
       log: { snapshot: log.base.index, last: log.lastIndex, durable: this.raft.durable.stable, commit, applied },
+      voters: this.raft.voters,
       blank: this.bootstrap.isBlank,
       journalLost: this.bootstrap.isLost,
       clusterId: this.bootstrap.clusterId,
@@ -301,6 +312,11 @@ export class Membership implements MembershipApi {
     this.member = false;
     this.output.note('warn', 'incarnation-over', { reason, startCount: this.incarnation.startCount });
     this.output.incarnationOver(reason);
+  }
+
+  /** A node of the table, as configured or by the log: our own log may lag behind either. */
+  private knows(id: NodeId): boolean {
+    return this.nodes.some((n) => n.id === id) || this.raft.replication.tail.peers.includes(id);
   }
 
   // --- Messages ----------------------------------------------------------------------------------------------------------
@@ -370,13 +386,14 @@ export class Membership implements MembershipApi {
       this.applied = next;
       this.changed(next, previous, command);
     }
-    this.leadership.applied(this.now, entry, command);
+    const votersChanged = next.nodes !== previous.nodes && !sameVoters(votersOf(next), votersOf(previous));
+    this.leadership.applied(this.now, entry, command, votersChanged);
     return this.applied;
   }
 
   private restore(snapshot: Snapshot): void {
     const previous = this.applied;
-    const next = withConfig(snapshot.view, this.nodes);
+    const next = snapshot.view;
     // Views in between are lost: what they said about locks this incarnation will never learn.
     if (this.joined && next.epoch > previous.epoch) this.end('snapshot');
     this.applied = next;
@@ -385,6 +402,7 @@ export class Membership implements MembershipApi {
 
   private changed(next: View, previous: View, command: Command | null): void {
     this.judgeMember();
+    if (next.table !== previous.table) this.presence.setPeers(next.nodes.filter((n) => n.id !== this.self).map((n) => n.id));
     this.output.viewChanged(next, previous, command);
     this.judgeOwn();
   }
@@ -416,7 +434,7 @@ export class Membership implements MembershipApi {
         `the snapshot at log index ${snapshot.index} in the journal holds no view: restore the state directory from this machine's copy`,
       );
     }
-    return { index: snapshot.index, term: snapshot.term, view: withConfig(view, this.nodes) };
+    return { index: snapshot.index, term: snapshot.term, view };
   }
 }
 

@@ -33,20 +33,29 @@ export class Presence {
   private readonly last = new Map<NodeId, Heard>();
   private readonly asks = new Map<NodeId, Asking>();
   /** Peers of ours without a link, sorted: kept always, also while not leading. */
-  ownDown: readonly NodeId[];
+  ownDown: readonly NodeId[] = [];
+  private peers: readonly NodeId[] = [];
+  private readonly up = new Set<NodeId>();
   /** The incarnation of ours that lives, 0 while none does. */
   ownStartCount: StartCount = 0;
 
   constructor(self: NodeId, peers: readonly NodeId[], limits: TimeLimits) {
     this.self = self;
     this.limits = limits;
-    this.ownDown = peers.slice();
+    this.setPeers(peers);
+  }
+
+  /** Who the others are, sorted; links to nodes that are not (yet) among them are remembered. */
+  setPeers(peers: readonly NodeId[]): void {
+    this.peers = peers;
+    this.ownDown = peers.filter((p) => !this.up.has(p));
   }
 
   /** Our own link to a peer is usable / not usable. */
   setLink(peer: NodeId, up: boolean): void {
-    const others = this.ownDown.filter((p) => p !== peer);
-    this.ownDown = up ? others : [...others, peer].sort((a, b) => a - b);
+    if (up) this.up.add(peer);
+    else this.up.delete(peer);
+    this.ownDown = this.peers.filter((p) => !this.up.has(p));
   }
 
   begin(now: Millis): void {

@@ -15,6 +15,7 @@ import type { Durable } from './durable.js';
 import type { RaftLog } from './log.js';
 import type { Command, Snapshot, View } from './types.js';
 import { parseView } from './view-check.js';
+import { LogTail, majority } from './voter-set.js';
 
 type Append = Extract<ControlMessage, { k: 'RaftAppend' }>;
 type AppendReply = Extract<ControlMessage, { k: 'RaftAppendReply' }>;
@@ -44,15 +45,17 @@ interface Progress {
 
 export class Replication {
   readonly log: RaftLog;
+  /** What the log says as a whole, committed or not: whose word counts, and who gets it. */
+  readonly tail: LogTail;
   readonly durable: Durable;
   commit: number;
   applied: number;
   private readonly self: NodeId;
-  private readonly voters: readonly NodeId[];
-  private readonly peers: readonly NodeId[];
   private readonly resendMs: Millis;
   private readonly host: ReplicationHost;
   private readonly compaction: Compaction;
+  /** Index of our first entry as leader. */
+  private leadFrom = 1;
   private readonly progress = new Map<NodeId, Progress>();
   /** Last index known to equal the log of this term's leader. */
   private verified = 0;
@@ -60,17 +63,16 @@ export class Replication {
   private restoring: Snapshot | null = null;
 
   constructor(
-    options: { self: NodeId; voters: readonly NodeId[]; peers: readonly NodeId[]; resendMs: Millis; logKeep: number },
+    options: { self: NodeId; resendMs: Millis; logKeep: number },
     log: RaftLog,
     durable: Durable,
     host: ReplicationHost,
   ) {
     this.self = options.self;
-    this.voters = options.voters;
-    this.peers = options.peers;
     this.resendMs = options.resendMs;
     this.compaction = new Compaction(options.logKeep);
     this.log = log;
+    this.tail = new LogTail(options.self, log);
     this.durable = durable;
     this.host = host;
     this.commit = log.base.index;
@@ -90,20 +92,22 @@ export class Replication {
   // --- The leader's side -------------------------------------------------------------------------------------------
 
   lead(): void {
-    for (const peer of this.peers)
-      this.progress.set(peer, { match: 0, next: this.log.lastIndex + 1, sentAt: 0, underWay: false });
+    this.leadFrom = this.log.lastIndex + 1;
+    this.progress.clear();
+    for (const peer of this.tail.peers) this.progressOf(peer);
   }
 
   append(term: number, cmd: Command): LogEntry {
     const entry: LogEntry = { index: this.log.lastIndex + 1, term, cmd };
     this.log.append(entry);
+    this.tail.appended(entry);
     this.durable.entries([entry]);
     return entry;
   }
 
   /** Sends what each peer lacks, unless an append to it is under way. */
   sendAll(now: Millis, term: number): void {
-    for (const peer of this.peers) this.sendTo(now, term, peer);
+    for (const peer of this.tail.peers) this.sendTo(now, term, peer);
   }
 
   /** Commit index as `peer` may know it: what it has not is not named. */
@@ -111,12 +115,13 @@ export class Replication {
     return Math.min(this.commit, this.progress.get(peer)?.match ?? 0);
   }
 
-  matchOf(peer: NodeId): number {
-    return this.progress.get(peer)?.match ?? 0;
+  /** What a node durably holds of our log, as far as we know. */
+  matchOf(node: NodeId): number {
+    return node === this.self ? this.durable.stable : (this.progress.get(node)?.match ?? 0);
   }
 
   onReply(now: Millis, term: number, from: NodeId, msg: AppendReply): void {
-    const p = this.progress.get(from);
+    const p = this.progressOf(from);
     if (p === undefined || msg.match > this.log.lastIndex) return;
     p.underWay = false;
     if (msg.success) {
@@ -137,7 +142,7 @@ export class Replication {
 
   /** The match index of a heartbeat's acknowledgement: finds lost appends and lost replies. */
   onMatch(now: Millis, term: number, from: NodeId, match: number): void {
-    const p = this.progress.get(from);
+    const p = this.progressOf(from);
     if (p === undefined || match > this.log.lastIndex) return;
     if (match > p.match) {
       p.match = match;
@@ -155,16 +160,27 @@ export class Replication {
 
   /** Counts; only an entry of the leader's own term commits, and all before it with it. True when the commit index moved. */
   advance(now: Millis, term: number): boolean {
-    const matches = this.voters.map((v) => (v === this.self ? this.durable.stable : this.matchOf(v))).sort((a, b) => b - a);
-    const index = matches[this.voters.length >> 1] ?? 0;
+    const { voters } = this.tail;
+    const matches = voters.map((v) => this.matchOf(v)).sort((a, b) => b - a);
+    const index = matches[majority(voters) - 1] ?? 0;
     if (index <= this.commit || this.log.termAt(index) !== term) return false;
     this.commit = index;
-    for (const peer of this.peers) this.tellCommit(now, term, peer);
+    for (const peer of this.tail.peers) this.tellCommit(now, term, peer);
     return true;
   }
 
+  /** Of any node in the table: nodes come into it while we lead, and their first append finds out what they have. */
+  private progressOf(peer: NodeId): Progress | undefined {
+    let p = this.progress.get(peer);
+    if (p === undefined && this.tail.peers.includes(peer)) {
+      p = { match: 0, next: this.leadFrom, sentAt: 0, underWay: false };
+      this.progress.set(peer, p);
+    }
+    return p;
+  }
+
   private sendTo(now: Millis, term: number, to: NodeId): void {
-    const p = this.progress.get(to);
+    const p = this.progressOf(to);
     if (p === undefined || p.underWay || p.next > this.log.lastIndex) return;
     p.underWay = true;
     p.sentAt = now;
@@ -220,8 +236,12 @@ export class Replication {
         }
         this.log.truncateFrom(first);
         this.durable.truncateFrom(first);
+        this.tail.truncated(this.log);
       }
-      for (const entry of entries) this.log.append(entry);
+      for (const entry of entries) {
+        this.log.append(entry);
+        this.tail.appended(entry);
+      }
       this.durable.entries(entries);
     }
     const match = msg.prevIndex + msg.entries.length;
@@ -251,6 +271,7 @@ export class Replication {
     const snapshot: Snapshot = { index: msg.index, term: msg.lastTerm, view };
     this.durable.installed(snapshot, this.commit);
     this.log.reset(snapshot);
+    this.tail.reset(snapshot);
     this.compaction.clear();
     this.commit = snapshot.index;
     this.verified = snapshot.index;
@@ -289,7 +310,9 @@ export class Replication {
       const entry = this.log.entry(this.applied + 1);
       invariant(entry !== undefined, `committed log entry ${this.applied + 1} is missing`);
       this.applied = entry.index;
-      this.compaction.applied(entry, this.host.apply(entry));
+      const view = this.host.apply(entry);
+      this.tail.applied(entry.index, view);
+      this.compaction.applied(entry, view);
     }
     const needed = leading ? this.neededIndex() : Number.POSITIVE_INFINITY;
     const snapshot = this.compaction.cut(this.log.base.index, this.applied, needed);

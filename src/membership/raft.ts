@@ -16,13 +16,17 @@ import { Replication, type ReplicationHost } from './raft-replication.js';
 import { Random } from './random.js';
 import type { TimeLimits } from './time-limits.js';
 import type { Command, PersistBatch, PersistedState, Snapshot } from './types.js';
+import { majority } from './voter-set.js';
 
 type Vote = Extract<ControlMessage, { k: 'RaftVote' }>;
 type VoteReply = Extract<ControlMessage, { k: 'RaftVoteReply' }>;
 
 export interface RaftHost extends ReplicationHost {
   persist(batch: PersistBatch): void;
-  /** This node may vote and campaign: it is a voter whose journal is in use (bootstrap.ts). */
+  /**
+   * This node's journal is in use (bootstrap.ts), so its votes can be relied on. Whether they count is for the candidate to say,
+   * whose log may be ahead of ours: a node votes also where its own log does not (yet) call it a voter.
+   */
   mayVote(): boolean;
   /** How long ago this node last acknowledged a leader's heartbeat (rule 24). */
   ackAgeMs(now: Millis): Millis;
@@ -33,10 +37,6 @@ export interface RaftHost extends ReplicationHost {
 
 export interface RaftOptions {
   self: NodeId;
-  /** Sorted; with this node if it is one. */
-  voters: readonly NodeId[];
-  /** All other nodes, sorted. */
-  peers: readonly NodeId[];
   limits: TimeLimits;
   persisted: Pick<PersistedState, 'term' | 'vote' | 'entries'>;
   base: Snapshot;
@@ -55,8 +55,6 @@ export class Raft {
   readonly replication: Replication;
   private vote: NodeId;
   private readonly self: NodeId;
-  private readonly voters: readonly NodeId[];
-  private readonly peers: readonly NodeId[];
   private readonly limits: TimeLimits;
   private readonly host: RaftHost;
   private readonly random: Random;
@@ -75,8 +73,6 @@ export class Raft {
 
   constructor(options: RaftOptions, host: RaftHost) {
     this.self = options.self;
-    this.voters = options.voters;
-    this.peers = options.peers;
     this.limits = options.limits;
     this.host = host;
     this.term = options.persisted.term;
@@ -84,18 +80,22 @@ export class Raft {
     this.random = new Random(options.seed);
     const log = new RaftLog(options.base, options.persisted.entries);
     this.durable = new Durable(log.lastIndex, (batch) => host.persist(batch));
-    const { self, voters, peers, logKeep } = options;
-    this.replication = new Replication(
-      { self, voters, peers, logKeep, resendMs: 2 * this.limits.heartbeatMs },
-      log,
-      this.durable,
-      host,
-    );
+    const { self, logKeep } = options;
+    this.replication = new Replication({ self, logKeep, resendMs: 2 * this.limits.heartbeatMs }, log, this.durable, host);
     this.electionAt = 0;
     this.now = options.now;
     this.resetElection(options.now);
     // A voter without others has nobody to wait for.
-    if (voters.length === 1 && voters[0] === self) this.electionAt = options.now;
+    if (this.voters.length === 1 && this.isVoter) this.electionAt = options.now;
+  }
+
+  /** Whose votes and disks count, by all that stands in our log (voter-set.ts). */
+  get voters(): readonly NodeId[] {
+    return this.replication.tail.voters;
+  }
+
+  get isVoter(): boolean {
+    return this.replication.tail.isVoter;
   }
 
   get isLeader(): boolean {
@@ -116,7 +116,7 @@ export class Raft {
       } else if (now - this.beatAt >= this.limits.heartbeatMs) {
         this.beat(now);
       }
-    } else if (now >= this.electionAt && this.host.mayVote()) {
+    } else if (now >= this.electionAt && this.replication.tail.mayLead && this.host.mayVote()) {
       this.becomePrecandidate(now);
     }
   }
@@ -173,6 +173,7 @@ export class Raft {
     this.durable.persisted(ticket);
     this.advance(now);
     this.replication.applyCommitted(this.isLeader);
+    this.leaveIfRemoved(now);
   }
 
   /** Leader: appends and sends. */
@@ -190,9 +191,8 @@ export class Raft {
   // --- The term, once --------------------------------------------------------------------------------------------------
 
   private judgeTerm(now: Millis, from: NodeId, msg: Extract<ControlMessage, { term: number }>): boolean {
-    const fromVoter = this.voters.includes(from);
+    // Whether the sender votes is not asked: its log may be ahead of ours in that. Who counts is decided where it is counted.
     const leads = msg.k === 'RaftAppend' || msg.k === 'RaftSnapshot' || msg.k === 'Heartbeat';
-    if (!fromVoter && (leads || msg.k === 'RaftVote' || msg.k === 'RaftVoteReply')) return false;
     if (msg.term > this.term) {
       if (msg.k === 'RaftVote') {
         if (this.hasLiveLeader(now)) return false;
@@ -267,15 +267,15 @@ export class Raft {
   }
 
   private hasMajority(): boolean {
-    return this.granted.size > this.voters.length >> 1;
+    return this.voters.filter((v) => this.granted.has(v)).length >= majority(this.voters);
   }
 
   private hearsQuorum(now: Millis): boolean {
-    let count = 1;
+    let count = 0;
     for (const voter of this.voters) {
-      if (voter !== this.self && now - (this.heard.get(voter) ?? Number.NEGATIVE_INFINITY) <= this.limits.electionMs) count++;
+      if (voter === this.self || now - (this.heard.get(voter) ?? Number.NEGATIVE_INFINITY) <= this.limits.electionMs) count++;
     }
-    return count > this.voters.length >> 1;
+    return count >= majority(this.voters);
   }
 
   private resetElection(now: Millis): void {
@@ -288,8 +288,9 @@ export class Raft {
     const led = this.role === 'leader';
     if (term > this.term) {
       this.term = term;
-      this.vote = NODE_NONE;
-      this.durable.hard(term, NODE_NONE);
+      // Who heard of the term from its leader votes for nobody else in it, even if it forgets having heard.
+      this.vote = leader;
+      this.durable.hard(term, leader);
       this.replication.newTerm();
     }
     this.role = 'follower';
@@ -334,8 +335,9 @@ export class Raft {
     this.role = 'leader';
     this.leader = this.self;
     let safeAt = Number.NEGATIVE_INFINITY;
-    for (const at of this.granted.values()) safeAt = Math.max(safeAt, at);
+    for (const voter of this.voters) safeAt = Math.max(safeAt, this.granted.get(voter) ?? Number.NEGATIVE_INFINITY);
     this.granted.clear();
+    this.heard.clear();
     for (const voter of this.voters) this.heard.set(voter, now);
     this.replication.lead();
     this.host.note('info', 'leader', { term: this.term, lastIndex: this.replication.log.lastIndex });
@@ -356,12 +358,21 @@ export class Raft {
 
   private beat(now: Millis): void {
     this.beatAt = now;
-    for (const peer of this.peers) {
+    for (const peer of this.replication.tail.peers) {
       this.host.send(peer, { k: 'Heartbeat', term: this.term, commit: this.replication.commitFor(peer), sentAt: now });
     }
   }
 
   private advance(now: Millis): void {
-    if (this.role === 'leader' && this.replication.advance(now, this.term)) this.replication.applyCommitted(true);
+    if (this.role !== 'leader' || !this.replication.advance(now, this.term)) return;
+    this.replication.applyCommitted(true);
+    this.leaveIfRemoved(now);
+  }
+
+  /** A leader whose own vote was taken leads until that is committed, without counting itself, and no longer. */
+  private leaveIfRemoved(now: Millis): void {
+    if (this.role !== 'leader' || this.isVoter || this.replication.applied < this.replication.tail.votersAt) return;
+    this.host.note('info', 'vote-taken', { term: this.term });
+    this.becomeFollower(now, this.term, NODE_NONE);
   }
 }

@@ -5,6 +5,7 @@
 import type { Epoch, Incarnation, Millis, NodeId, StartCount } from '../protocol/ids.js';
 import type { ControlMessage, LogEntry } from '../protocol/peer-messages.js';
 import type { TimeLimits } from './time-limits.js';
+import type { TableVerdict } from './voter-change.js';
 
 /** What the configuration says of a node; equal on all nodes (checksum in the handshake). */
 export interface NodeConfig {
@@ -55,6 +56,8 @@ export interface DomainView {
 
 export interface View {
   epoch: Epoch;
+  /** Version of the node table (who is in it, with which vote): each change by command makes the next one. */
+  table: number;
   /** Random, from the bootstrap: journals of another cluster are foreign. */
   clusterId: string;
   /** Sorted by id. */
@@ -64,14 +67,20 @@ export interface View {
   nextDom: number;
 }
 
+/** Changes of the node table; void unless the table has version `table` (node-table.ts). */
+export type TableCommand =
+  /** Gives a vote to a node or takes it. */
+  { c: 'voter'; table: number; node: NodeId; on: boolean };
+
 /**
  * Commands of the replicated log. Each names the incarnation it is about and is ignored by `applyCommand` when that is
  * not (any more) the case, so every command may be proposed twice.
  */
 export type Command =
   | { c: 'noop' }
-  /** Names the cluster, once: the leader's first command in a new log. */
-  | { c: 'cluster'; id: string }
+  /** Names the cluster and its nodes, once: the leader's first command in a new log. From here on the log says who votes. */
+  | { c: 'cluster'; id: string; nodes: NodeConfig[] }
+  | TableCommand
   /** New member, or the next incarnation of one (the leader has made sure that the old one is over). New epoch. */
   | { c: 'join'; node: NodeId; inc: Incarnation }
   | { c: 'suspect'; node: NodeId; startCount: StartCount }
@@ -194,6 +203,8 @@ export interface MembershipApi {
   confirmFence(now: Millis, node: NodeId, startCount: StartCount, by: string): FenceVerdict;
   /** An operator wants this member fenced. Only the leader takes it. */
   fenceNode(now: Millis, node: NodeId, startCount: StartCount, reason: string): FenceVerdict;
+  /** Changes the node table. Only the leader takes it; what was taken may still be lost: the view shows its effect. */
+  changeTable(now: Millis, command: TableCommand): TableVerdict;
   /** Puts a command into the log, through the leader; the caller repeats it until the view shows the effect. */
   propose(now: Millis, command: Command): void;
   /** A new incarnation of this process: asks to join again. */

@@ -7,7 +7,7 @@
 import { NODE_MAX } from '../protocol/ids.js';
 import { DOMAINS_MAX } from '../protocol/limits.js';
 import { bool, domain, type Field, list, node, nullable, record, text, u32, u53 } from '../protocol/schema.js';
-import { incarnationField, methodsField } from './commands.js';
+import { incarnationField, methodsField, nodeFields } from './commands.js';
 import type { NodeState, View } from './types.js';
 
 const STATES: readonly NodeState[] = ['out', 'in', 'suspect', 'fencing', 'fenced', 'evicted', 'leaving', 'left'];
@@ -20,13 +20,11 @@ const members = list(record('member', { node, startCount: u53, continues: u53 })
 
 const viewField = record('view', {
   epoch: u32,
+  table: u32,
   clusterId: text(64),
   nodes: list(
     record('node', {
-      id: node,
-      name: text(255),
-      voter: bool,
-      fence: list(list(text(64), 16), 16),
+      ...nodeFields,
       state,
       incarnation: nullable(incarnationField),
       nodeOwned: bool,

@@ -9,6 +9,7 @@
  */
 import { EPOCH_MAX, type Epoch, type Incarnation, type NodeId, type StartCount } from '../protocol/ids.js';
 import { DOMAINS_MAX } from '../protocol/limits.js';
+import { applyTable, blankNode } from './node-table.js';
 import type { Command, DomainView, Member, NodeConfig, NodeState, NodeView, View } from './types.js';
 
 /** Domain that every node is in from its join on. */
@@ -17,19 +18,11 @@ export const DEFAULT_DOMAIN = 'default';
 
 /** The view before the first entry of the log. `clusterId` is '' for a log that names its cluster itself. */
 export function initialView(nodes: readonly NodeConfig[], clusterId: string): View {
-  return { epoch: 0, clusterId, nodes: nodes.map(blankNode).sort((a, b) => a.id - b.id), domains: [], nextDom: DEFAULT_DOM };
+  return { epoch: 0, table: 0, clusterId, nodes: blankNodes(nodes), domains: [], nextDom: DEFAULT_DOM };
 }
 
-/** The view with names, votes and fence levels of the present configuration; nodes that are new in it are added as `out`. */
-export function withConfig(view: View, nodes: readonly NodeConfig[]): View {
-  const known = new Set(view.nodes.map((n) => n.id));
-  const config = new Map(nodes.map((n) => [n.id, n]));
-  const kept = view.nodes.map((n) => {
-    const c = config.get(n.id);
-    return c === undefined ? n : { ...n, name: c.name, voter: c.voter, fence: c.fence };
-  });
-  const added = nodes.filter((n) => !known.has(n.id)).map(blankNode);
-  return { ...view, nodes: [...kept, ...added].sort((a, b) => a.id - b.id) };
+function blankNodes(nodes: readonly NodeConfig[]): NodeView[] {
+  return nodes.map(blankNode).sort((a, b) => a.id - b.id);
 }
 
 /** The record of a node, or undefined. */
@@ -54,7 +47,10 @@ export function applyCommand(view: View, command: Command): View {
     case 'noop':
       return view;
     case 'cluster':
-      return view.clusterId === '' && command.id !== '' ? { ...view, clusterId: command.id } : view;
+      if (view.clusterId !== '' || command.id === '') return view;
+      return { ...view, clusterId: command.id, table: view.table + 1, nodes: blankNodes(command.nodes) };
+    case 'voter':
+      return applyTable(view, command);
     case 'join':
       return applyJoin(view, command.node, command.inc);
     case 'suspect':
@@ -96,20 +92,6 @@ export function applyCommand(view: View, command: Command): View {
 interface About {
   node: NodeId;
   startCount: StartCount;
-}
-
-function blankNode(config: NodeConfig): NodeView {
-  return {
-    id: config.id,
-    name: config.name,
-    voter: config.voter,
-    fence: config.fence,
-    state: 'out',
-    incarnation: null,
-    nodeOwned: false,
-    fencedBy: '',
-    since: 0,
-  };
 }
 
 /** 24 bits of epoch never carry: at the end nothing may change any more that needs a new one. */

@@ -24,6 +24,7 @@ export function makeView(epoch: number, members: Member[], leaving: Member[] = [
   const ids = [...members, ...leaving];
   return {
     epoch,
+    table: 1,
     clusterId: 'test',
     nextDom: 2 + extraDomains.length,
     nodes: ids

@@ -6,6 +6,7 @@ import { Membership } from '../../src/membership/membership.js';
 import { Random } from '../../src/membership/random.js';
 import { deriveTimeLimits, type TimeLimits } from '../../src/membership/time-limits.js';
 import type { Command, FenceRequest, NodeConfig, PersistBatch, PersistedState, View } from '../../src/membership/types.js';
+import type { TableVerdict } from '../../src/membership/voter-change.js';
 import type { NodeId } from '../../src/protocol/ids.js';
 import type { ControlMessage } from '../../src/protocol/peer-messages.js';
 import { Checks } from './checks.js';
@@ -251,6 +252,15 @@ export class Cluster {
     const host = this.host(id);
     host.m?.propose(this.local(host), command);
     this.observe(host);
+  }
+
+  /** Asks the leader for a change of the node table made for the view that the leader has. */
+  voter(node: NodeId, on: boolean): TableVerdict {
+    const host = this.host(this.leaderId());
+    if (host.m === null) return { what: 'wait', why: 'no leader' };
+    const verdict = host.m.changeTable(this.local(host), { c: 'voter', table: host.m.view.table, node, on });
+    this.observe(host);
+    return verdict;
   }
 
   /** Runs until the condition holds; false when it did not within `ms`. */

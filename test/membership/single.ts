@@ -5,7 +5,7 @@ import type { MembershipOutput, NodeConfig, PersistBatch, PersistedState } from 
 import type { ControlMessage } from '../../src/protocol/peer-messages.js';
 import { emptyDisk } from './harness.js';
 
-function nodes(voters: number, learners: number): NodeConfig[] {
+export function nodes(voters: number, learners: number): NodeConfig[] {
   return Array.from({ length: voters + learners }, (_, i) => ({
     id: i + 1,
     name: `n${i + 1}`,
