@@ -67,6 +67,8 @@ function viewOfOne(): View {
       { id: 1, name: 'n1', voter: true, fence: [['self']], state: 'in', incarnation, nodeOwned: false, fencedBy: '', since: 1 },
     ],
     domains: [{ dom: 1, name: 'default', epoch: 1, members: [{ node: 1, startCount: 1, continues: 0 }], leaving: [] }],
+    fencings: [],
+    distrusted: [],
   };
 }
 

@@ -3,6 +3,7 @@
  *
  * The two orders end a machine or vouch that it has ended; a wrong one lets two owners act at once. So the node's name is asked
  * for twice, and what was seen between (its incarnation) goes with the order: it never counts for the node's next life.
+ * An order counts once it is in the log. When the leader that took it is gone before that, it is given again, and that is said.
  */
 import { userInfo } from 'node:os';
 import { createInterface } from 'node:readline';
@@ -11,8 +12,12 @@ import type { Client } from '../client/index.js';
 import type {
   FenceCheckData,
   FenceHistoryData,
-  FenceHistoryEntry,
+  FenceOperation,
   FenceOrderArgs,
+  FenceOrderData,
+  FenceStepEntry,
+  FenceStepsData,
+  FenceTrustData,
   NodeEntry,
   NodesData,
 } from '../protocol/admin.js';
@@ -25,6 +30,8 @@ import { plain, table } from './table.js';
 /** A device may take its time to answer. */
 const CHECK_WAIT_MS = 300_000;
 const POLL_MS = 200;
+/** An order that does not show in the view so long after it was taken was lost with its leader. */
+const ORDER_SHOWS_MS = 2000;
 
 export function fenceCommand(program: Command, context: () => Context): void {
   const fence = program.command('fence').description('end nodes, confirm that one has ended, check the devices');
@@ -49,11 +56,33 @@ export function fenceCommand(program: Command, context: () => Context): void {
     );
   fence
     .command('history')
-    .description('list what was fenced lately: who, why, by which device, how long it took')
-    .action(async () => {
+    .description('list what was fenced lately: who, why, by which method and leader, how often it was tried, with what result')
+    .argument('[node]', 'only this node')
+    .option('--steps', 'each step at each device instead, as the daemons that took it remember it since they started')
+    .action(async (node: string | undefined, flags: { steps?: boolean }) => {
       const c = context();
-      const data = (await c.withClient('tsdlm fence history', (client) => client.admin('fence-history'))) as FenceHistoryData;
+      if (flags.steps) {
+        const data = (await c.withClient('tsdlm fence history', (client) => client.admin('fence-steps'))) as FenceStepsData;
+        c.print({ ...data, results: data.results.filter((r) => node === undefined || r.node === node) }, stepsText);
+        return;
+      }
+      const args = node === undefined ? {} : { node };
+      const data = (await c.withClient('tsdlm fence history', (client) =>
+        client.admin('fence-history', args),
+      )) as FenceHistoryData;
       c.print(data, historyText);
+    });
+  fence
+    .command('trust')
+    .description('believe a fence method again that called a node off while it ran')
+    .argument('<node>', 'name of the node')
+    .argument('<method>', 'name of the method, as tsdlm status shows it')
+    .action(async (node: string, method: string) => {
+      const c = context();
+      const { uid, username } = userInfo();
+      const label = `tsdlm fence trust, uid ${uid} ${username}`;
+      const data = (await c.withClient(label, (client) => client.admin('fence-trust', { node, method }))) as FenceTrustData;
+      c.print(data, (d) => `${d.method} is believed again about ${d.node}\n`);
     });
   fence
     .command('check')
@@ -98,8 +127,7 @@ async function order(
       );
     }
     const args: FenceOrderArgs = { node: name, startCount: incarnation.startCount, ...(reason === '' ? {} : { reason }) };
-    await client.admin(verb, args);
-    const after = await fenced(client, name, incarnation.startCount, waitMs);
+    const after = await carryOut(client, verb, args, waitMs);
     c.print({ node: name, state: after.state, fencedBy: after.fencedBy }, (d) => `${d.node} counts as fenced by ${d.fencedBy}\n`);
   });
 }
@@ -111,17 +139,42 @@ async function nodeOf(client: Client, name: string): Promise<NodeEntry> {
   throw new TsdlmError('TSDLM_BAD_ARGUMENT', `there is no node ${plain(name)}; there are ${nodes.map((n) => n.name).join(', ')}`);
 }
 
-/** Waits until that incarnation is over in the view of the node asked. */
-async function fenced(client: Client, name: string, startCount: number, waitMs: number): Promise<NodeEntry> {
+/** Gives the order until it shows in the log, and waits until that incarnation is over in the view of the node asked. */
+async function carryOut(client: Client, verb: Verb, args: FenceOrderArgs, waitMs: number): Promise<NodeEntry> {
+  const { node: name, startCount } = args;
   const end = Date.now() + waitMs;
+  let given = await give(client, verb, args);
+  let givenAt = Date.now();
   for (;;) {
     const node = await nodeOf(client, name);
-    const isOver = node.state === 'fenced' || node.state === 'evicted' || (node.incarnation?.startCount ?? 0) > startCount;
-    if (isOver) return node;
+    const isOther = (node.incarnation?.startCount ?? 0) > startCount;
+    if (node.state === 'fenced' || node.state === 'evicted' || isOther) return node;
+    const shows = verb === 'fence-confirm' ? node.isConfirmed : node.state === 'fencing';
     if (Date.now() >= end) {
-      throw new TsdlmError('TSDLM_TIMEOUT', `${name} is still ${node.state}; tsdlm status and tsdlm fence history say why`);
+      const what = shows
+        ? `${name} is still ${node.state}`
+        : `the order is not in the cluster's log and does not count; ${name} is ${node.state}`;
+      throw new TsdlmError('TSDLM_TIMEOUT', `${what}; tsdlm status and tsdlm fence history say why`);
+    }
+    if (!shows && Date.now() - givenAt > ORDER_SHOWS_MS) {
+      const taken =
+        given === null ? 'no leader has taken the order' : `${given} took the order, but it is not in the cluster's log`;
+      process.stderr.write(`tsdlm: ${taken}: giving it again\n`);
+      given = await give(client, verb, args);
+      givenAt = Date.now();
     }
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+  }
+}
+
+/** Name of the leader that took the order; null when there is none now, or it did not answer: to be asked again. */
+async function give(client: Client, verb: Verb, args: FenceOrderArgs): Promise<string | null> {
+  try {
+    return ((await client.admin(verb, args)) as FenceOrderData).leader.name;
+  } catch (error) {
+    if (error instanceof TsdlmError && (error.code === 'TSDLM_UNAVAILABLE' || error.code === 'TSDLM_OUTCOME_UNKNOWN'))
+      return null;
+    throw error;
   }
 }
 
@@ -144,7 +197,29 @@ async function askName(verb: Verb, name: string): Promise<string> {
 }
 
 function historyText(data: FenceHistoryData): string {
-  const row = (r: FenceHistoryEntry): string[] => [
+  const row = (r: FenceOperation): string[] => {
+    const last = r.tries.at(-1);
+    const by =
+      r.confirmed === null ? '' : `, confirmed by ${r.confirmed.who} through ${r.confirmed.through} at ${r.confirmed.at}`;
+    return [
+      r.began === '' ? '-' : r.began,
+      r.node,
+      String(r.startCount),
+      r.isDisproved ? `${r.outcome}, DISPROVED` : r.outcome,
+      r.method === '' ? '-' : r.method,
+      String(r.tried),
+      r.began === '' || last === undefined ? '-' : formatDuration(Math.max(0, Date.parse(last.at) - Date.parse(r.began))),
+      r.fencers.length === 0 ? '-' : r.fencers.join(','),
+      r.reason,
+      `${last === undefined ? '' : last.detail}${by}`,
+    ];
+  };
+  const headings = ['WHEN', 'NODE', 'START', 'RESULT', 'METHOD', 'TRIES', 'TOOK', 'BY', 'WHY', 'WHAT'];
+  return data.operations.length === 0 ? 'nothing was fenced\n' : table(headings, data.operations.map(row));
+}
+
+function stepsText(data: FenceStepsData): string {
+  const row = (r: FenceStepEntry): string[] => [
     `${formatDuration(r.agoMs)} ago`,
     r.node,
     String(r.startCount),
@@ -158,7 +233,7 @@ function historyText(data: FenceHistoryData): string {
   ];
   const headings = ['WHEN', 'NODE', 'START', 'METHOD', 'STEP', 'RESULT', 'TOOK', 'BY', 'WHY', 'WHAT'];
   const silent = data.silent.length === 0 ? '' : `no answer from ${data.silent.map((n) => n.name).join(', ')}\n`;
-  return `${data.results.length === 0 ? 'nothing was fenced\n' : table(headings, data.results.map(row))}${silent}`;
+  return `${data.results.length === 0 ? 'nothing was done at a device\n' : table(headings, data.results.map(row))}${silent}`;
 }
 
 function checkText(data: FenceCheckData): string {

@@ -157,8 +157,8 @@ export class NodeCore implements CoreApi {
     if (isLeased !== this.engine.state.isLeased) this.engine.setLeased(now, isLeased);
   }
 
-  tick(now: Millis): void {
-    this.membership.tick(now);
+  tick(now: Millis, wallMs?: number): void {
+    this.membership.tick(now, wallMs);
     this.settle(now);
     this.engine.tick(now);
     this.settle(now);
@@ -227,6 +227,13 @@ export class NodeCore implements CoreApi {
   changeTable(now: Millis, command: TableCommand): TableVerdict {
     this.enter(now);
     const verdict = this.membership.changeTable(now, command);
+    this.settle(now);
+    return verdict;
+  }
+
+  trustFence(now: Millis, node: NodeId, method: string, who: string): FenceVerdict {
+    this.enter(now);
+    const verdict = this.membership.trustFence(now, node, method, who);
     this.settle(now);
     return verdict;
   }

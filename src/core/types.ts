@@ -36,8 +36,8 @@ export interface CoreApi {
   readonly isMember: boolean;
   readonly leaseUntil: Millis;
   readonly leader: NodeId;
-  /** Runs all that is due: leases, elections, time-outs of requests. Call at least every limits.tickMs. */
-  tick(now: Millis): void;
+  /** Runs all that is due: leases, elections, time-outs of requests. Call at least every limits.tickMs. `wallMs`: wall clock, for records. */
+  tick(now: Millis, wallMs?: number): void;
   /** A message of the link to `from`: lock messages exactly once and in order per link generation. */
   receive(now: Millis, from: NodeId, msg: PeerMessage): void;
   /** The link to `peer` is usable, to its incarnation `startCount`. `reset`: lock messages sent or received before may be lost. */
@@ -53,6 +53,7 @@ export interface CoreApi {
   fenceNode(now: Millis, node: NodeId, startCount: StartCount, reason: string): FenceVerdict;
   /** Changes the node table, at the leader only. */
   changeTable(now: Millis, command: TableCommand): TableVerdict;
+  trustFence(now: Millis, node: NodeId, method: string, who: string): FenceVerdict;
   reincarnate(now: Millis, incarnation: Incarnation): void;
 
   /** Asks for a lock. The outcome comes as granted / denied, possibly before this returns. */

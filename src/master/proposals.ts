@@ -36,8 +36,10 @@ export function proposeWanted(s: EngineState): void {
     }
     for (const name of [...wanted].sort()) propose({ c: 'domainJoin', ...who, name });
     if (isMarkWanted) propose({ c: 'nodeOwned', ...who, on: true });
-    if (s.isStopping && s.own.size === 0) propose({ c: 'nodeLeave', ...who });
   }
+  // Also while it is to be fenced: what was not begun is withdrawn then.
+  const mayLeave = me.state === 'in' || me.state === 'suspect' || me.state === 'fencing';
+  if (mayLeave && s.isStopping && s.own.size === 0) propose({ c: 'nodeLeave', ...who });
   for (const domain of s.domains.values()) {
     if (domain.tainted.size > 0) propose({ c: 'bump', dom: domain.dom, epoch: domain.epoch });
   }

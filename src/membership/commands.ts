@@ -7,7 +7,8 @@
  */
 import type { Incarnation, NodeId } from '../protocol/ids.js';
 import { NODE_MAX } from '../protocol/ids.js';
-import { bool, domain, type Field, type FieldTable, list, node, record, text, u32, u53 } from '../protocol/schema.js';
+import { bool, domain, type Field, type FieldTable, list, node, num, record, text, u32, u53 } from '../protocol/schema.js';
+import { FENCE_DETAIL_BYTES } from './fence-record.js';
 import type { Command, NodeConfig } from './types.js';
 
 const id = text(64);
@@ -24,10 +25,23 @@ export const incarnationField = record('incarnation', {
 export const nodeFields = { id: node, name: text(255), voter: bool, fence: list(list(text(64), 16), 16) };
 const nodesField = list(record('node', nodeFields), NODE_MAX);
 
-const reason = text(200);
+export const reason = text(200);
 /** All method names of one fence level, joined. */
 export const methodsField = text(1200);
 const about = { node, startCount: u53 };
+/** Who gave an order by hand. */
+export const who = text(200);
+/** One try of a fence level: in its command and in the view. */
+export const fenceTry = {
+  by: node,
+  at: num,
+  level: u32,
+  methods: methodsField,
+  attempt: u32,
+  ok: bool,
+  detail: text(FENCE_DETAIL_BYTES),
+  tookMs: num,
+};
 
 const TABLES: Readonly<Record<Command['c'], FieldTable>> = {
   noop: {},
@@ -39,6 +53,11 @@ const TABLES: Readonly<Record<Command['c'], FieldTable>> = {
   fencing: { ...about, reason },
   fenced: { ...about, method: methodsField },
   evicted: about,
+  fenceBegin: { ...about, by: node, at: num },
+  fenceTry: { ...about, ...fenceTry },
+  fenceConfirm: { ...about, who, by: node, at: num },
+  distrust: { ...about, why: text(FENCE_DETAIL_BYTES), at: num },
+  trust: { node, method: text(64), who },
   nodeLeave: about,
   nodeLeft: about,
   domainJoin: { ...about, name: domain },

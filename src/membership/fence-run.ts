@@ -9,7 +9,7 @@
  * Who is fenced, and what follows, is gate.ts; the methods themselves are the host's.
  */
 import type { Millis, NodeId, StartCount } from '../protocol/ids.js';
-import type { FenceRequest, NodeView } from './types.js';
+import type { FenceRequest, FenceTry, NodeView } from './types.js';
 
 const FIRST_PAUSE_MS = 1000;
 const LONGEST_PAUSE_MS = 30_000;
@@ -23,6 +23,18 @@ export interface FenceRunHost {
   note(level: 'info' | 'warn' | 'error', event: string, data: Record<string, unknown>): void;
   /** A number that no other operation of this leader has. */
   nextOp(): number;
+  /** A level has worked, or failed. */
+  tried(node: NodeId, startCount: StartCount, one: Omit<FenceTry, 'by' | 'at'>): void;
+}
+
+/** What the view says that matters to one run. */
+export interface FenceFacts {
+  node: NodeView;
+  levels: readonly (readonly string[])[];
+  /** Its lease is certainly over from then on. */
+  overAt: Millis;
+  /** Methods that are not believed any more where this node is concerned (rule 12). */
+  distrusted: readonly string[];
 }
 
 export class FenceRun {
@@ -38,6 +50,8 @@ export class FenceRun {
   /** Methods of the present level that have not answered, by operation. */
   private readonly waiting = new Map<number, string>();
   private failure = '';
+  /** What the methods of the present level said when they had worked. */
+  private proof = '';
   private step: FenceRequest['step'] = 'off';
   private startedAt: Millis = 0;
   private confirmedBy = '';
@@ -57,11 +71,12 @@ export class FenceRun {
   }
 
   /** Goes on; gives the methods that ended the node, joined with '+', once that is proven. */
-  tick(now: Millis, node: NodeView, levels: readonly (readonly string[])[], overAt: Millis): string | null {
-    if (this.confirmedBy !== '') return now >= overAt ? 'manual' : null;
+  tick(now: Millis, facts: FenceFacts): string | null {
+    const { node, levels, overAt } = facts;
+    if (this.confirmedBy !== '') return now >= overAt ? this.succeed(now, ['manual'], `confirmed by ${this.confirmedBy}`) : null;
     if (now < this.resumeAt) return null;
     const methods = levels[this.level % Math.max(1, levels.length)] ?? ['self'];
-    if (!this.running) this.start(now, methods);
+    if (!this.running) this.start(now, methods, facts);
     if (this.waiting.size > 0) return null;
     if (this.failure === '') this.judge(now, methods, node);
     if (this.failure !== '') {
@@ -73,7 +88,7 @@ export class FenceRun {
       this.ask('verify', methods);
       return null;
     }
-    return now >= overAt ? methods.join('+') : null;
+    return now >= overAt ? this.succeed(now, methods, this.proof) : null;
   }
 
   /** A person vouches for it: what devices are still at does not matter any more. */
@@ -90,6 +105,7 @@ export class FenceRun {
     const method = this.waiting.get(op);
     if (method === undefined) return false;
     this.waiting.delete(op);
+    if (ok && this.step === 'off') this.proof = this.proof === '' ? detail : `${this.proof}; ${detail}`;
     if (!ok) this.failure = this.failure === '' ? `${method}: ${detail}` : `${this.failure}; ${method}: ${detail}`;
     return true;
   }
@@ -111,12 +127,27 @@ export class FenceRun {
     };
   }
 
-  private start(now: Millis, methods: readonly string[]): void {
+  private start(now: Millis, methods: readonly string[], { node, distrusted }: FenceFacts): void {
     this.running = true;
     this.failure = '';
+    this.proof = '';
     this.startedAt = now;
     this.isManual = methods.includes('manual');
-    this.ask('off', methods);
+    const liar = methods.find((method) => distrusted.includes(method));
+    if (liar === undefined) this.ask('off', methods);
+    else
+      this.failure = `${liar}: has called ${node.name} off while it ran, and is not believed before: tsdlm fence trust ${node.name} ${liar}`;
+  }
+
+  private succeed(now: Millis, methods: readonly string[], detail: string): string {
+    this.tried(now, methods, true, detail === '' ? 'its lease is over' : detail);
+    return methods.join('+');
+  }
+
+  private tried(now: Millis, methods: readonly string[], ok: boolean, detail: string): void {
+    const { level, attempt } = this;
+    const tookMs = Math.round(now - this.startedAt);
+    this.host.tried(this.node, this.startCount, { level, attempt, methods: methods.join('+'), ok, detail, tookMs });
   }
 
   private ask(step: FenceRequest['step'], methods: readonly string[]): void {
@@ -140,6 +171,7 @@ export class FenceRun {
   }
 
   private nextLevel(now: Millis, methods: readonly string[], levels: number): void {
+    this.tried(now, methods, false, this.failure);
     this.host.note('error', 'fence-failed', {
       node: this.node,
       level: this.level,

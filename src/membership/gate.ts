@@ -11,19 +11,22 @@
  * When a lease is over is lease.ts; what the steps do to a view is view.ts.
  */
 import type { Millis, NodeId, StartCount } from '../protocol/ids.js';
+import { logText, openFence } from './fence-record.js';
 import { FenceRun, type FenceRunHost } from './fence-run.js';
 import type { Presence, Talking } from './presence.js';
 import type { TimeLimits } from './time-limits.js';
-import type { Command, FenceVerdict, NodeView, View } from './types.js';
+import type { Command, FenceRecord, FenceVerdict, NodeView, View } from './types.js';
 import { findNode, isLive, isLiveAs } from './view.js';
 
-export interface GateHost extends FenceRunHost {
+export interface GateHost extends Omit<FenceRunHost, 'tried'> {
   /** Puts a command into the log. */
   propose(command: Command): void;
   /** When that incarnation's lease is certainly over. */
   overAt(node: NodeId, startCount: StartCount): Millis;
   /** We lead, but our own node is to be fenced: another voter must lead and do it. */
   yieldLead(): void;
+  /** Wall clock, ms since 1970: for records that people read. */
+  wall(): number;
 }
 
 export class Gate {
@@ -33,7 +36,7 @@ export class Gate {
   private readonly presence: Presence;
   private readonly host: GateHost;
   private runs: FenceRun[] = [];
-  private reasons = new Map<NodeId, string>();
+  private readonly runHost: FenceRunHost;
   /** Since when a pair of talking members has no link; key low * 256 + high. */
   private cut = new Map<number, Millis>();
   /** Condemned for a missing link; nobody else is, until the log shows it. */
@@ -45,12 +48,20 @@ export class Gate {
     this.limits = options.limits;
     this.presence = presence;
     this.host = host;
+    this.runHost = {
+      fence: (request) => host.fence(request),
+      note: (level, event, data) => host.note(level, event, data),
+      nextOp: () => host.nextOp(),
+      tried: (node, startCount, one) => {
+        const detail = logText(one.detail);
+        host.propose({ c: 'fenceTry', node, startCount, ...one, detail, by: this.self, at: host.wall() });
+      },
+    };
   }
 
   /** A new time of leading, or the end of one: nothing of the last one counts. */
   reset(): void {
     this.runs = [];
-    this.reasons.clear();
     this.cut.clear();
     this.victim = null;
   }
@@ -89,7 +100,10 @@ export class Gate {
     for (const run of this.runs) if (run.done(op, ok, detail)) return;
   }
 
-  /** A person vouches for a victim: counts at once, at whatever level its run stands. */
+  /**
+   * A person vouches for a victim: counts once it is in the log, at whatever level its run stands and whoever leads then. "ok"
+   * means that it was put there, not that it stays: the one who asks looks at the view.
+   */
   confirm(view: View, id: NodeId, startCount: StartCount, by: string): FenceVerdict {
     const node = findNode(view, id);
     if (node?.state !== 'fencing') return { ok: false, text: `node ${id} is not being fenced: there is nothing to confirm` };
@@ -97,8 +111,7 @@ export class Gate {
     if (node.id === this.self && this.hasOtherVoters()) {
       return { ok: false, text: `node ${id} is this very machine, which still runs: ask another node` };
     }
-    const run = this.runs.find((r) => r.node === node.id && r.startCount === startCount) ?? this.begin(node);
-    run.confirm(by);
+    this.host.propose({ c: 'fenceConfirm', node: node.id, startCount, who: logText(by), by: this.self, at: this.host.wall() });
     return { ok: true };
   }
 
@@ -136,8 +149,7 @@ export class Gate {
   }
 
   private condemn(node: NodeView, reason: string): void {
-    this.reasons.set(node.id, reason);
-    this.host.propose({ c: 'fencing', ...about(node), reason });
+    this.host.propose({ c: 'fencing', ...about(node), reason: logText(reason) });
   }
 
   private fenceAll(now: Millis, view: View): void {
@@ -161,15 +173,27 @@ export class Gate {
       let run = this.runs.find((r) => r.node === node.id);
       if (!run?.isUnderWay && this.presence.isRebooted(now, node)) {
         // Whatever ended it: it is over, and to fence the machine once more would only hit its next incarnation (rule 12).
-        if (now >= overAt) this.host.propose({ c: 'fenced', node: node.id, startCount, method: 'reboot' });
+        if (now < overAt) continue;
+        const tried = { level: 0, attempt: 1, methods: 'reboot', ok: true, detail: 'its machine was rebooted', tookMs: 0 };
+        this.runHost.tried(node.id, startCount, tried);
+        this.host.propose({ c: 'fenced', node: node.id, startCount, method: 'reboot' });
         continue;
       }
+      const record = openFence(view, node.id, startCount);
       if (run === undefined) {
-        if (this.mustWait(node, view) || (!isSelfOnly(node) && this.presence.isEarly(now))) continue;
-        run = this.begin(node);
+        const isConfirmed = record !== undefined && record.confirmed !== null;
+        if (!isConfirmed && (this.mustWait(node, view) || (!isSelfOnly(node) && this.presence.isEarly(now)))) continue;
+        // Who carries it out is in the log before the first `off` leaves: from then on nobody withdraws it.
+        if (!isConfirmed && record !== undefined && record.fencers.at(-1) !== this.self) {
+          this.host.propose({ c: 'fenceBegin', node: node.id, startCount, by: this.self, at: this.host.wall() });
+          continue;
+        }
+        run = this.begin(node, record);
       }
+      if (record !== undefined && record.confirmed !== null) run.confirm(record.confirmed.who);
       const levels = node.id === this.self ? [['self']] : node.fence;
-      const method = run.tick(now, node, levels, overAt);
+      const distrusted = view.distrusted.filter((d) => d.node === node.id).map((d) => d.method);
+      const method = run.tick(now, { node, levels, overAt, distrusted });
       if (method !== null) this.host.propose({ c: 'fenced', node: node.id, startCount, method });
     }
   }
@@ -184,9 +208,9 @@ export class Gate {
   }
 
   /** Begins to fence a node. */
-  private begin(node: NodeView): FenceRun {
+  private begin(node: NodeView, record: FenceRecord | undefined): FenceRun {
     const { startCount } = about(node);
-    const run = new FenceRun(node.id, startCount, this.reasons.get(node.id) ?? 'begun by an earlier leader', this.host);
+    const run = new FenceRun(node.id, startCount, record?.reason ?? '', this.runHost);
     this.runs.push(run);
     this.host.note('warn', 'fencing', { node: node.id, startCount, levels: node.fence.map((l) => l.join('+')) });
     return run;

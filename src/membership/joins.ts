@@ -6,12 +6,15 @@
  * is simply not answered: the node asks again at every heartbeat. What will never be possible is refused with the reason.
  */
 import type { ErrorCode } from '../protocol/errors.js';
-import type { Incarnation, Millis, NodeId } from '../protocol/ids.js';
+import type { Incarnation, Millis, NodeId, StartCount } from '../protocol/ids.js';
+import { endedBoot } from './fence-record.js';
 import type { Presence } from './presence.js';
 import type { View } from './types.js';
 import { findNode, isLive, mayReturn } from './view.js';
 
-export type JoinVerdict = { what: 'admit' } | { what: 'wait'; why: string } | { what: 'refuse'; code: ErrorCode; text: string };
+/** `lied`: start count of the fence by device that this node disproves by being here. */
+export type Refusal = { what: 'refuse'; code: ErrorCode; text: string; lied?: StartCount };
+export type JoinVerdict = { what: 'admit' } | { what: 'wait'; why: string } | Refusal;
 
 export interface JoinContext {
   view: View;
@@ -23,7 +26,7 @@ export interface JoinContext {
 }
 
 const wait = (why: string): JoinVerdict => ({ what: 'wait', why });
-const refuse = (code: ErrorCode, text: string): JoinVerdict => ({ what: 'refuse', code, text });
+const refuse = (code: ErrorCode, text: string): Refusal => ({ what: 'refuse', code, text });
 
 /** Judges the request of `id` to be a member as `inc`. */
 export function judgeJoin(now: Millis, id: NodeId, inc: Incarnation, context: JoinContext): JoinVerdict {
@@ -47,6 +50,11 @@ export function judgeJoin(now: Millis, id: NodeId, inc: Incarnation, context: Jo
       return refuse('TSDLM_NOT_ALLOWED', `node ${id} is being fenced: it is admitted once that is done`);
     }
     if (node.state === 'leaving') return wait('leaving');
+    const ended = endedBoot(view, id, inc.bootId);
+    if (ended.by !== '') {
+      const refusal = refuse('TSDLM_NOT_ALLOWED', liedText(node.name, ended.by));
+      return ended.isNew ? { ...refusal, lied: ended.startCount } : refusal;
+    }
     if (isLive(node) || isReturning) {
       presence.asked(now, id, inc);
       if (old.machineId !== inc.machineId) {
@@ -77,6 +85,13 @@ export function journalLostText(id: NodeId): string {
   return (
     `node ${id} has another journal than the cluster knows: its state directory was lost or replaced. Put the old state ` +
     'directory back, or give the machine a new node number without a vote in the configuration of all nodes'
+  );
+}
+
+function liedText(name: string, by: string): string {
+  return (
+    `${by} has called the machine of node ${name} off, and it still runs on the same boot: the device lied or switched another ` +
+    `machine off. Reboot ${name}; repair the device, then: tsdlm fence trust ${name} METHOD`
   );
 }
 

@@ -11,6 +11,7 @@ import type { Incarnation, Millis, NodeId, StartCount } from '../protocol/ids.js
 import type { ControlMessage, LogEntry } from '../protocol/peer-messages.js';
 import type { Bootstrap } from './bootstrap.js';
 import { mayPropose, parseCommand } from './commands.js';
+import { logText } from './fence-record.js';
 import { Gate } from './gate.js';
 import { judgeJoin } from './joins.js';
 import { type AckMemory, LeaderLeases, type OwnLease } from './lease.js';
@@ -39,6 +40,8 @@ export interface LeadershipContext {
   acks: AckMemory;
   /** The applied view. */
   view(): View;
+  /** Wall clock, ms since 1970, for records that people read; 0 = not known. */
+  wall(): number;
   /** Our own request to join was refused by ourselves. */
   refused(code: number, text: string): void;
 }
@@ -62,6 +65,7 @@ export class Leadership {
       nextOp: () => ++this.ops,
       propose: (command) => this.append(this.now, command),
       overAt: (node, startCount) => this.overAt(node, startCount),
+      wall: () => context.wall(),
       yieldLead: () => this.c.raft.yieldLead(this.now, 4 * limits.electionMs),
     });
   }
@@ -135,6 +139,12 @@ export class Leadership {
     return this.c.raft.isReady ? this.gate.fenceNow(this.c.view(), node, startCount, reason) : NOT_LEADING;
   }
 
+  trustFence(node: NodeId, method: string, who: string): FenceVerdict {
+    if (!this.c.raft.isReady) return NOT_LEADING;
+    this.append(this.now, { c: 'trust', node, method, who: logText(who) });
+    return { ok: true };
+  }
+
   /** Gives a vote, takes it, ...: judged here, void if the table is another by then. */
   changeTable(now: Millis, command: TableCommand): TableVerdict {
     const { raft, presence, limits } = this.c;
@@ -193,9 +203,10 @@ export class Leadership {
       overAt: this.overAt(from, old),
     });
     if (verdict.what === 'admit') {
-      this.doubtFence(from, inc);
+      this.doubtPerson(from, inc);
       this.append(now, { c: 'join', node: from, inc });
     } else if (verdict.what === 'refuse') {
+      if (verdict.lied !== undefined) this.doubtDevice(from, inc, verdict.lied, verdict.text);
       const code = ERROR_CODES[verdict.code];
       // Two machine ids of 128 bytes each may stand in it: this many letters are below the 500 bytes of the field.
       const text = verdict.text.slice(0, 330);
@@ -204,11 +215,21 @@ export class Leadership {
     }
   }
 
-  /** Whoever was ended by a method that ends the machine and is back on the same boot was not (rule 12). */
-  private doubtFence(id: NodeId, inc: Incarnation): void {
+  /** A person vouched for its end, and it is back on the same boot: its daemon was over, its machine was not (rule 12). */
+  private doubtPerson(id: NodeId, inc: Incarnation): void {
     const node = findNode(this.ahead, id);
-    if (node?.state !== 'evicted' || node.fencedBy === 'self' || node.incarnation?.bootId !== inc.bootId) return;
+    if (node?.state !== 'evicted' || node.fencedBy !== 'manual' || node.incarnation?.bootId !== inc.bootId) return;
     this.c.output.note('warn', 'same-boot-after-fence', { node: id, method: node.fencedBy, bootId: inc.bootId });
+  }
+
+  /** Its devices called the machine off, and here it is: they lied, or switched another one off (rule 12). */
+  private doubtDevice(id: NodeId, inc: Incarnation, startCount: StartCount, text: string): void {
+    const { fencings } = this.ahead;
+    const record = fencings.findLast((r) => r.node === id && r.startCount === startCount && r.outcome === 'fenced');
+    if (record === undefined || record.doubted) return;
+    this.c.output.note('error', 'fence-device-lied', { node: id, method: record.method, bootId: inc.bootId, text });
+    const why = `node ${id} was seen as start ${inc.startCount} on the boot that ${record.method} had ended`;
+    this.append(this.now, { c: 'distrust', node: id, startCount, why: logText(why), at: this.c.wall() });
   }
 
   /** A lease only for who is a member now and stays one by all that is in the log. */

@@ -52,6 +52,8 @@ export class Membership implements MembershipApi {
   private readonly presence: Presence;
   private readonly leadership: Leadership;
   private now: Millis;
+  /** Wall clock minus our clock, for records that people read. */
+  private wallAhead: number | null = null;
   private applied: View;
   private incarnation: Incarnation;
   /** This incarnation is over; the host is raising the start count. */
@@ -135,6 +137,7 @@ export class Membership implements MembershipApi {
       acks: this.acks,
       nodes: this.nodes,
       view: () => this.applied,
+      wall: () => (this.wallAhead === null ? 0 : Math.round(this.now + this.wallAhead)),
       refused: (code, text) => this.onRefuse(this.self, code, text),
     });
   }
@@ -165,8 +168,9 @@ export class Membership implements MembershipApi {
 
   // --- Entries: each looks at the clock first and hands the disk its batch last ------------------------------------------
 
-  tick(now: Millis): void {
+  tick(now: Millis, wallMs?: number): void {
     this.enter(now);
+    if (wallMs !== undefined) this.wallAhead = wallMs - this.now;
     this.bootstrap.tick(this.now);
     this.raft.tick(this.now);
     this.leadership.tick(this.now);
@@ -240,6 +244,13 @@ export class Membership implements MembershipApi {
   changeTable(now: Millis, command: TableCommand): TableVerdict {
     this.enter(now);
     const verdict = this.leadership.changeTable(this.now, command);
+    this.raft.durable.flush();
+    return verdict;
+  }
+
+  trustFence(now: Millis, node: NodeId, method: string, who: string): FenceVerdict {
+    this.enter(now);
+    const verdict = this.leadership.trustFence(node, method, who);
     this.raft.durable.flush();
     return verdict;
   }
@@ -408,7 +419,9 @@ export class Membership implements MembershipApi {
   }
 
   private judgeMember(): void {
-    this.member = !this.ended && isLiveAs(this.applied, this.self, this.incarnation.startCount);
+    const { startCount, bootId } = this.incarnation;
+    const isOurs = findNode(this.applied, this.self)?.incarnation?.bootId === bootId;
+    this.member = !this.ended && isOurs && isLiveAs(this.applied, this.self, startCount);
     if (this.member) this.joined = true;
   }
 
@@ -419,9 +432,11 @@ export class Membership implements MembershipApi {
     if (this.ended || node === undefined || node.incarnation === null) return;
     const shown = node.incarnation.startCount;
     const { startCount } = this.incarnation;
-    const fenced = shown === startCount && (node.state === 'fenced' || node.state === 'evicted');
+    // The same number on another boot is not us: a journal that was rolled back must not count itself up to being admitted.
+    const isOurs = shown === startCount && (this.joined || node.incarnation.bootId === this.incarnation.bootId);
+    const fenced = isOurs && (node.state === 'fenced' || node.state === 'evicted');
     const replaced = this.joined && shown > startCount;
-    const dropped = shown === startCount && node.state === 'left' && this.joining;
+    const dropped = isOurs && node.state === 'left' && this.joining;
     if (fenced || replaced || dropped) this.end('evicted');
   }
 

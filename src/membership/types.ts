@@ -54,6 +54,52 @@ export interface DomainView {
   leaving: Member[];
 }
 
+/** One try of one fence level. `at`: wall clock of the leader, ms since 1970, for people only. */
+export interface FenceTry {
+  by: NodeId;
+  at: number;
+  level: number;
+  methods: string;
+  attempt: number;
+  ok: boolean;
+  detail: string;
+  tookMs: number;
+}
+
+/** One fence operation, as the log knows it (fence-record.ts). */
+export interface FenceRecord {
+  node: NodeId;
+  startCount: StartCount;
+  /** Boot of the victim's machine. */
+  bootId: string;
+  /** Who or what asked for it, and why. */
+  reason: string;
+  /** When the first leader began; 0 = nobody has yet, so no `off` was sent. */
+  begunAt: number;
+  /** Leaders that carried it out, in order. */
+  fencers: NodeId[];
+  /** The newest of them. */
+  tries: FenceTry[];
+  /** All of them. */
+  tried: number;
+  /** A person vouched for it, through this leader. */
+  confirmed: { who: string; by: NodeId; at: number } | null;
+  /** '' = under way. returned: it came back in time. left: it left cleanly before the first `off`. */
+  outcome: '' | 'fenced' | 'returned' | 'left';
+  /** What ended it. */
+  method: string;
+  /** The victim was seen on the very boot that this has ended: it has not (rule 12). */
+  doubted: boolean;
+}
+
+/** A device that is not believed any more when it speaks of this node (rule 12). */
+export interface Distrusted {
+  node: NodeId;
+  method: string;
+  why: string;
+  at: number;
+}
+
 export interface View {
   epoch: Epoch;
   /** Version of the node table (who is in it, with which vote): each change by command makes the next one. */
@@ -65,6 +111,9 @@ export interface View {
   /** Sorted by dom. Domain 1 is `default`; every node is in it from its join on. */
   domains: DomainView[];
   nextDom: number;
+  /** Fence operations, oldest first; the last 100. */
+  fencings: FenceRecord[];
+  distrusted: Distrusted[];
 }
 
 /** Changes of the node table; void unless the table has version `table` (node-table.ts). */
@@ -89,6 +138,14 @@ export type Command =
   /** Its locks may be dropped: new epoch, it leaves all domains (rule 17). */
   | { c: 'fenced'; node: NodeId; startCount: StartCount; method: string }
   | { c: 'evicted'; node: NodeId; startCount: StartCount }
+  /** Leader `by` carries the operation out: from now on an `off` may have been sent. */
+  | { c: 'fenceBegin'; node: NodeId; startCount: StartCount; by: NodeId; at: number }
+  | ({ c: 'fenceTry'; node: NodeId; startCount: StartCount } & FenceTry)
+  /** A person vouches that this incarnation can not act any more. */
+  | { c: 'fenceConfirm'; node: NodeId; startCount: StartCount; who: string; by: NodeId; at: number }
+  /** The node was seen on the boot that this fence has ended: its devices are not believed any more, until `trust` (rule 12). */
+  | { c: 'distrust'; node: NodeId; startCount: StartCount; why: string; at: number }
+  | { c: 'trust'; node: NodeId; method: string; who: string }
   /** Clean leave, first step: it owns no lock any more and hands over its masterships. New epoch. */
   | { c: 'nodeLeave'; node: NodeId; startCount: StartCount }
   /** Clean leave, last step. New epoch. */
@@ -192,7 +249,8 @@ export interface MembershipApi {
   readonly leader: NodeId;
   readonly isLeader: boolean;
   readonly term: number;
-  tick(now: Millis): void;
+  /** `wallMs`: wall clock, ms since 1970, for records that people read. */
+  tick(now: Millis, wallMs?: number): void;
   receive(now: Millis, from: NodeId, msg: ControlMessage): void;
   persisted(now: Millis, ticket: number): void;
   /** A link to the peer is usable / not usable. */
@@ -205,6 +263,8 @@ export interface MembershipApi {
   fenceNode(now: Millis, node: NodeId, startCount: StartCount, reason: string): FenceVerdict;
   /** Changes the node table. Only the leader takes it; what was taken may still be lost: the view shows its effect. */
   changeTable(now: Millis, command: TableCommand): TableVerdict;
+  /** A device that was caught lying about this node is believed again, by a person's order. Only the leader takes it. */
+  trustFence(now: Millis, node: NodeId, method: string, who: string): FenceVerdict;
   /** Puts a command into the log, through the leader; the caller repeats it until the view shows the effect. */
   propose(now: Millis, command: Command): void;
   /** A new incarnation of this process: asks to join again. */

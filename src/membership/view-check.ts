@@ -6,9 +6,10 @@
  */
 import { NODE_MAX } from '../protocol/ids.js';
 import { DOMAINS_MAX } from '../protocol/limits.js';
-import { bool, domain, type Field, list, node, nullable, record, text, u32, u53 } from '../protocol/schema.js';
-import { incarnationField, methodsField, nodeFields } from './commands.js';
-import type { NodeState, View } from './types.js';
+import { bool, domain, type Field, list, node, nullable, num, record, text, u32, u53 } from '../protocol/schema.js';
+import { fenceTry, incarnationField, methodsField, nodeFields, reason, who } from './commands.js';
+import { DISTRUSTED_MAX, FENCE_DETAIL_BYTES, FENCE_RECORDS_MAX, FENCE_TRIES_MAX, FENCERS_MAX } from './fence-record.js';
+import type { FenceRecord, NodeState, View } from './types.js';
 
 const STATES: readonly NodeState[] = ['out', 'in', 'suspect', 'fencing', 'fenced', 'evicted', 'leaving', 'left'];
 const state: Field<NodeState> = {
@@ -17,6 +18,27 @@ const state: Field<NodeState> = {
 };
 
 const members = list(record('member', { node, startCount: u53, continues: u53 }), NODE_MAX);
+
+const OUTCOMES: readonly string[] = ['', 'fenced', 'returned', 'left'];
+const outcome: Field<FenceRecord['outcome']> = {
+  kind: 'outcome',
+  is: (v: unknown): v is FenceRecord['outcome'] => OUTCOMES.includes(v as string),
+};
+const fencing = record('fencing', {
+  node,
+  startCount: u53,
+  bootId: text(64),
+  reason,
+  begunAt: num,
+  fencers: list(node, FENCERS_MAX),
+  tries: list(record('try', fenceTry), FENCE_TRIES_MAX),
+  tried: u53,
+  confirmed: nullable(record('confirmed', { who, by: node, at: num })),
+  outcome,
+  method: methodsField,
+  doubted: bool,
+});
+const distrusted = record('distrusted', { node, method: text(64), why: text(FENCE_DETAIL_BYTES), at: num });
 
 const viewField = record('view', {
   epoch: u32,
@@ -35,6 +57,9 @@ const viewField = record('view', {
   ),
   domains: list(record('domain', { dom: u32, name: domain, epoch: u32, members, leaving: members }), DOMAINS_MAX),
   nextDom: u32,
+  // A node may be added for each record that cannot go because it is under way.
+  fencings: list(fencing, FENCE_RECORDS_MAX + NODE_MAX),
+  distrusted: list(distrusted, DISTRUSTED_MAX),
 });
 
 /** The value as a view, or null when it is none. Never throws. */

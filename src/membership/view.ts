@@ -9,6 +9,7 @@
  */
 import { EPOCH_MAX, type Epoch, type Incarnation, type NodeId, type StartCount } from '../protocol/ids.js';
 import { DOMAINS_MAX } from '../protocol/limits.js';
+import { openFence, recordFence } from './fence-record.js';
 import { applyTable, blankNode } from './node-table.js';
 import type { Command, DomainView, Member, NodeConfig, NodeState, NodeView, View } from './types.js';
 
@@ -18,7 +19,8 @@ export const DEFAULT_DOMAIN = 'default';
 
 /** The view before the first entry of the log. `clusterId` is '' for a log that names its cluster itself. */
 export function initialView(nodes: readonly NodeConfig[], clusterId: string): View {
-  return { epoch: 0, table: 0, clusterId, nodes: blankNodes(nodes), domains: [], nextDom: DEFAULT_DOM };
+  const blank = { epoch: 0, table: 0, clusterId, nodes: blankNodes(nodes), domains: [], nextDom: DEFAULT_DOM };
+  return { ...blank, fencings: [], distrusted: [] };
 }
 
 function blankNodes(nodes: readonly NodeConfig[]): NodeView[] {
@@ -43,8 +45,17 @@ export function isLiveAs(view: View, id: NodeId, startCount: StartCount): boolea
 
 /** Applies one command; the same object comes back when it has no effect. */
 export function applyCommand(view: View, command: Command): View {
+  return recordFence(view, step(view, command), command);
+}
+
+function step(view: View, command: Command): View {
   switch (command.c) {
     case 'noop':
+    case 'fenceBegin':
+    case 'fenceTry':
+    case 'fenceConfirm':
+    case 'distrust':
+    case 'trust':
       return view;
     case 'cluster':
       if (view.clusterId !== '' || command.id === '') return view;
@@ -174,8 +185,10 @@ export function mayReturn(node: NodeView, inc: Incarnation): boolean {
 }
 
 function applyNodeLeave(view: View, about: About): View {
-  const node = current(view, about, ['in', 'suspect']);
+  const node = current(view, about, ['in', 'suspect', 'fencing']);
   if (node === undefined || isLastEpoch(view)) return view;
+  // Its fence is withdrawn, as long as no `off` can be under way (trap 10).
+  if (node.state === 'fencing' && openFence(view, about.node, about.startCount)?.begunAt !== 0) return view;
   const epoch = view.epoch + 1;
   const domains = changeDomains(view.domains, epoch, (d) => {
     const member = d.members.find((m) => m.node === node.id);

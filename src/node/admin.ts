@@ -7,6 +7,7 @@
 import { hostname } from 'node:os';
 import type { NodeCore } from '../core/node-core.js';
 import { countLocal, type LockDump, masteredResource, masteredResources, type ResourceDump } from '../master/dump.js';
+import { openFence } from '../membership/fence-record.js';
 import type { TimeLimits } from '../membership/time-limits.js';
 import {
   LIST_PAGE_MAX,
@@ -190,6 +191,7 @@ export class Admin {
         incarnation: n.incarnation ? { startCount: n.incarnation.startCount, bootId: n.incarnation.bootId } : null,
         link: n.id === h.self ? 'self' : (links.get(n.id) ?? 'down'),
         fencedBy: n.fencedBy,
+        isConfirmed: openFence(h.core.view, n.id, n.incarnation?.startCount ?? 0)?.confirmed != null,
       })),
     };
   }

@@ -49,6 +49,8 @@ export interface Config {
   stateDir: string;
   /** null = the machine's own (facts.ts). */
   machineId: string | null;
+  /** File that holds another id after each start of the machine; null = the kernel's own. */
+  bootIdFile: string | null;
   socket: string;
   /** Permission bits of the socket. */
   socketMode: number;
@@ -220,6 +222,7 @@ export function loadConfig(source: ConfigSource = {}): Config {
   const domains = readDomains(top);
   const stateDir = top.text('state_dir');
   const machineId = top.text('machine_id', { pattern: /^[0-9a-f]{32}$/, wanted: '32 hexadecimal digits, as in /etc/machine-id' });
+  const bootIdFile = top.text('boot_id_file');
   const socket = top.text('socket', { max: 107, wanted: 'a path of at most 107 characters' });
   const socketMode = top.text('socket_mode', { pattern: /^0?[0-7]{3}$/, wanted: 'permissions in octal, such as "0660"' });
   const socketGroup = top.text('socket_group', { max: 32 });
@@ -265,6 +268,7 @@ export function loadConfig(source: ConfigSource = {}): Config {
   for (const [what, path] of [
     ['state_dir', stateDir],
     ['socket', socket],
+    ['boot_id_file', bootIdFile],
   ] as const) {
     if (path !== undefined && !isAbsolute(path)) complaints.at(top.lineOf(what), `${what} = "${path}" must be an absolute path`);
   }
@@ -280,6 +284,7 @@ export function loadConfig(source: ConfigSource = {}): Config {
     limits,
     stateDir: overrides.stateDir ?? stateDir ?? defaultStateDir(env, uid),
     machineId: machineId ?? null,
+    bootIdFile: bootIdFile ?? null,
     socket: overrides.socket ?? socket ?? defaultSocketPath(env, uid),
     socketMode: Number.parseInt(socketMode ?? '0660', 8),
     socketGroup: socketGroup ?? '',

@@ -55,12 +55,13 @@ export class Daemon {
   static async start(options: DaemonOptions): Promise<Daemon> {
     const { config, log } = options;
     checkClocks(config);
+    const boot = config.bootIdFile === null ? bootId() : bootId(config.bootIdFile);
     let daemon: Daemon | null = null;
     const journal = await openJournal({
       dir: config.stateDir,
       nodeId: config.self.id,
       clusterName: config.cluster,
-      bootId: bootId(),
+      bootId: boot,
       log,
       onFailure: (error) => {
         if (daemon) daemon.#fatal(error);
@@ -69,7 +70,7 @@ export class Daemon {
     });
     try {
       const incarnation: Incarnation = {
-        bootId: bootId(),
+        bootId: boot,
         machineId: config.machineId || machineId(),
         startCount: await journal.raiseStartCount(),
         journalId: journal.journalId,
@@ -166,7 +167,7 @@ export class Daemon {
     const tick = (): void => {
       const gap = this.#clock.look();
       if (gap > 0) this.#o.log.warn('machine-was-suspended', { forMs: Math.round(gap) });
-      this.#step(() => this.#core.tick(this.#now()));
+      this.#step(() => this.#core.tick(this.#now(), Date.now()));
       this.#fencing.withdraw((node, startCount) => this.#isFencing(node, startCount));
       this.#leftWhenAlone();
     };

@@ -1,5 +1,5 @@
 /**
- * The administration verbs of fencing: `tsdlm fence node | confirm | history | check`.
+ * The administration verbs of fencing: `tsdlm fence node | confirm | history | check | trust`.
  *
  * Who is fenced and what counts is decided by the leader, so the two orders go there, over the link between the daemons where
  * this node does not lead. Each names the incarnation that the operator saw: an order that arrives late never hits the next one.
@@ -8,8 +8,18 @@
 import type { NodeCore } from '../core/node-core.js';
 import type { FenceDevice, FenceMonitor } from '../fence/monitor.js';
 import type { FenceRunner } from '../fence/runner.js';
-import type { FenceVerdict } from '../membership/types.js';
-import type { FenceCheckData, FenceHistoryData, FenceHistoryEntry, FenceOrderData, NodeRef } from '../protocol/admin.js';
+import { isDistrusted } from '../membership/fence-record.js';
+import type { FenceRecord, FenceVerdict } from '../membership/types.js';
+import type {
+  FenceCheckData,
+  FenceHistoryData,
+  FenceOperation,
+  FenceOrderData,
+  FenceStepEntry,
+  FenceStepsData,
+  FenceTrustData,
+  NodeRef,
+} from '../protocol/admin.js';
 import { type ErrorCode, TsdlmError } from '../protocol/errors.js';
 import type { NodeId } from '../protocol/ids.js';
 
@@ -19,6 +29,7 @@ const DETAIL_CHARS = 500;
 /** The reason is part of a log entry of at most 200 bytes. */
 const REASON_CHARS = 80;
 const BY_CHARS = 100;
+const METHOD_CHARS = 64;
 
 export interface FenceAdminHost {
   core: NodeCore;
@@ -36,6 +47,7 @@ export interface FenceAdminHost {
 }
 
 type Order = { verb: 'fence-node' | 'fence-confirm'; node: NodeId; startCount: number; reason: string; by: string };
+const ORDERS: readonly string[] = ['fence-node', 'fence-confirm'];
 
 /** Devices of these nodes, each once per node; what needs no device is left out. */
 export function devicesOf(nodes: FenceAdminHost['nodes'], runner: Pick<FenceRunner, 'hasDevice'>): FenceDevice[] {
@@ -55,7 +67,11 @@ export class FenceAdmin {
   async run(verb: string, args: Record<string, unknown>, by: string): Promise<unknown> {
     switch (verb) {
       case 'fence-history':
-        return this.#history();
+        return this.#history(args.node);
+      case 'fence-steps':
+        return this.#steps();
+      case 'fence-trust':
+        return this.#trust(args.node, args.method, by);
       case 'fence-check':
         return this.#check(args.node);
       case 'fence-node':
@@ -68,34 +84,110 @@ export class FenceAdmin {
 
   /** A question of another daemon. */
   onQuery(verb: string, args: Record<string, unknown>): unknown {
-    if (verb === 'fence-history') return this.#own();
-    if (verb !== 'fence-node' && verb !== 'fence-confirm') return null;
-    const { node, startCount, reason, by } = args;
-    if (typeof node !== 'number' || typeof startCount !== 'number') return null;
-    return this.#obey({ verb, node, startCount, reason: short(reason, REASON_CHARS), by: short(by, BY_CHARS) });
+    if (verb === 'fence-steps') return this.#own();
+    const { node, startCount, reason, by, method } = args;
+    if (typeof node !== 'number') return null;
+    if (verb === 'fence-trust') return this.#obeyTrust(node, short(method, METHOD_CHARS), short(by, BY_CHARS));
+    if (!ORDERS.includes(verb) || typeof startCount !== 'number') return null;
+    return this.#obey({
+      verb: verb as Order['verb'],
+      node,
+      startCount,
+      reason: short(reason, REASON_CHARS),
+      by: short(by, BY_CHARS),
+    });
   }
 
   /** For status: who is being fenced, and what a person can do about it. */
   warnings(): string[] {
-    return this.#host.core.view.nodes
+    const { view } = this.#host.core;
+    const fencing = view.nodes
       .filter((n) => n.state === 'fencing')
       .map(
         ({ name }) =>
           `node ${name} is being fenced and its locks wait; if no method succeeds, verify that it is off and run: tsdlm fence confirm ${name}`,
       );
+    const distrusted = view.distrusted.map(({ node, method, why }) => {
+      const { name } = this.#host.ref(node);
+      return `fence method ${method} is not believed any more about node ${name}: ${why}; look which machine it switches, reboot ${name}, then run: tsdlm fence trust ${name} ${method}`;
+    });
+    return [...fencing, ...distrusted];
   }
 
-  async #history(): Promise<FenceHistoryData> {
+  /** From the view, so every node answers the same. */
+  #history(name: unknown): FenceHistoryData {
+    const { view } = this.#host.core;
+    const wanted = name === undefined ? undefined : view.nodes.find((n) => n.name === name);
+    if (name !== undefined && wanted === undefined) throw unknownNode(name);
+    const records = view.fencings.filter((r) => wanted === undefined || r.node === wanted.id);
+    return { operations: records.map((r) => this.#operation(r)) };
+  }
+
+  #operation(r: FenceRecord): FenceOperation {
+    const nameOf = (id: NodeId): string => this.#host.ref(id).name;
+    const { confirmed } = r;
+    return {
+      node: nameOf(r.node),
+      startCount: r.startCount,
+      reason: r.reason,
+      began: iso(r.begunAt),
+      fencers: r.fencers.map(nameOf),
+      tries: r.tries.map(({ by, at, level, ...rest }) => ({ by: nameOf(by), at: iso(at), level: level + 1, ...rest })),
+      tried: r.tried,
+      confirmed: confirmed && { who: confirmed.who, through: nameOf(confirmed.by), at: iso(confirmed.at) },
+      outcome: r.outcome === '' ? 'running' : r.outcome,
+      method: r.method,
+      isDisproved: r.doubted,
+    };
+  }
+
+  /** A device is believed again, because a person says so. */
+  async #trust(name: unknown, method: unknown, by: string): Promise<FenceTrustData> {
+    const { core, self, log } = this.#host;
+    const node = core.view.nodes.find((n) => n.name === name);
+    if (node === undefined) throw unknownNode(name);
+    if (typeof method !== 'string' || !isDistrusted(core.view, node.id, method)) {
+      const text = `fence method ${JSON.stringify(String(method).slice(0, METHOD_CHARS))} is not distrusted about node ${node.name}: nothing was done`;
+      throw new TsdlmError('TSDLM_NOT_ALLOWED', text);
+    }
+    const leader = this.#leader();
+    const order = { node: node.id, method, by: short(by, BY_CHARS) };
+    log('warn', 'fence-trust-asked', { node: node.name, method, by });
+    const answer =
+      leader === self ? this.#obeyTrust(node.id, method, order.by) : await this.#host.ask(leader, 'fence-trust', order);
+    if (typeof answer !== 'object' || answer === null) {
+      throw new TsdlmError('TSDLM_OUTCOME_UNKNOWN', 'the leader did not answer: look at tsdlm status and ask again');
+    }
+    return { node: node.name, method, leader: this.#host.ref(leader) };
+  }
+
+  #obeyTrust(node: NodeId, method: string, by: string): FenceVerdict {
+    const { core, now, log } = this.#host;
+    const verdict = core.trustFence(now(), node, method, by);
+    log('warn', 'fence-trust', { node: this.#host.ref(node).name, method, by, ...verdict });
+    return verdict;
+  }
+
+  #leader(): NodeId {
+    const { leader } = this.#host.core;
+    if (leader !== 0) return leader;
+    throw new TsdlmError(
+      'TSDLM_UNAVAILABLE',
+      'the cluster has no leader now, and only a leader fences: ask again, or another node',
+    );
+  }
+
+  async #steps(): Promise<FenceStepsData> {
     const entries = this.#own();
     const silent: NodeRef[] = [];
-    for (const { node, data } of await this.#host.askAll('fence-history', {})) {
-      if (Array.isArray(data)) entries.push(...(data as FenceHistoryEntry[]));
+    for (const { node, data } of await this.#host.askAll('fence-steps', {})) {
+      if (Array.isArray(data)) entries.push(...(data as FenceStepEntry[]));
       else silent.push(this.#host.ref(node));
     }
     return { results: entries.sort((a, b) => b.agoMs - a.agoMs), silent };
   }
 
-  #own(): FenceHistoryEntry[] {
+  #own(): FenceStepEntry[] {
     const by = this.#host.ref(this.#host.self);
     const now = Date.now();
     return this.#host.runner
@@ -130,18 +222,12 @@ export class FenceAdmin {
   }
 
   async #order(verb: Order['verb'], args: Record<string, unknown>, by: string): Promise<FenceOrderData> {
-    const { core, self, nodes, log } = this.#host;
+    const { self, nodes, log } = this.#host;
     const victim = nodes.find((n) => n.name === args.node);
     if (victim === undefined) throw unknownNode(args.node);
     const { startCount } = args;
     if (typeof startCount !== 'number') throw new TsdlmError('TSDLM_BAD_ARGUMENT', 'startCount must be given as a number');
-    const { leader } = core;
-    if (leader === 0) {
-      throw new TsdlmError(
-        'TSDLM_UNAVAILABLE',
-        'the cluster has no leader now, and only a leader fences: ask again, or another node',
-      );
-    }
+    const leader = this.#leader();
     const reason = typeof args.reason === 'string' ? args.reason : '';
     const order: Order = { verb, node: victim.id, startCount, reason: short(reason, REASON_CHARS), by: short(by, BY_CHARS) };
     log('warn', `${verb}-asked`, { node: victim.name, startCount, by, reason: order.reason, leader });
@@ -176,6 +262,11 @@ export class FenceAdmin {
     }
     return verdict;
   }
+}
+
+/** '' for no point in time. */
+function iso(wallMs: number): string {
+  return wallMs > 0 && wallMs < 8e15 ? new Date(wallMs).toISOString() : '';
 }
 
 function unknownNode(name: unknown): TsdlmError {

@@ -12,10 +12,12 @@
  *   nodes      {}                     NodesData     the daemon
  *   ls         ListArgs               ListData      the daemon
  *   show       ShowArgs               ShowData      the daemon (TSDLM_NOT_HELD when it knows no such lock)
- *   fence-history  {}                 FenceHistoryData   the daemon, which asks all members
+ *   fence-history  FenceHistoryArgs   FenceHistoryData   the daemon, from the view: the same on every node
+ *   fence-steps    {}                 FenceStepsData     the daemon, which asks all members
  *   fence-check    FenceCheckArgs     FenceCheckData     the daemon; takes as long as the slowest device
  *   fence-node     FenceOrderArgs     FenceOrderData     the leader (TSDLM_NOT_ALLOWED with the reason when it refuses)
  *   fence-confirm  FenceOrderArgs     FenceOrderData     the leader (likewise)
+ *   fence-trust    FenceTrustArgs     FenceTrustData     the leader, through the log
  *   unlock     UnlockArgs             UnlockData    the session server (node-owned locks of this node)
  *   convert    ConvertArgs            ConvertData   the session server (node-owned locks of this node)
  */
@@ -76,6 +78,8 @@ export interface NodeEntry {
   /** Link from the answering node: up, connecting, down, or self. */
   link: string;
   fencedBy: string;
+  /** A person's word that it is over is in the log, and it still counts as being fenced. */
+  isConfirmed: boolean;
 }
 
 export interface ListArgs {
@@ -160,13 +164,65 @@ export interface ConvertData {
   token: string;
 }
 
+export interface FenceHistoryArgs {
+  /** Only this node. */
+  node?: string;
+}
 export interface FenceHistoryData {
+  /** Oldest first. */
+  operations: FenceOperation[];
+}
+/** One fence operation, as the log has it. Points in time are ISO 8601, by the clock of the leader of that time; '' = none. */
+export interface FenceOperation {
+  /** Name of the victim. */
+  node: string;
+  startCount: number;
+  /** Who or what asked for it, and why. */
+  reason: string;
+  began: string;
+  /** Leaders that carried it out, in order. */
+  fencers: string[];
+  /** The newest tries. */
+  tries: FenceTryEntry[];
+  /** How many tries there were in all. */
+  tried: number;
+  confirmed: { who: string; through: string; at: string } | null;
+  /** running, fenced, returned (it came back in time), left (it left cleanly before the first off). */
+  outcome: 'running' | 'fenced' | 'returned' | 'left';
+  /** What ended it, methods joined with "+". */
+  method: string;
+  /** It was seen again on the boot that this had ended. */
+  isDisproved: boolean;
+}
+export interface FenceTryEntry {
+  by: string;
+  at: string;
+  /** From 1. */
+  level: number;
+  methods: string;
+  attempt: number;
+  ok: boolean;
+  detail: string;
+  tookMs: number;
+}
+export interface FenceTrustArgs {
+  node: string;
+  method: string;
+}
+export interface FenceTrustData {
+  node: string;
+  method: string;
+  leader: NodeRef;
+}
+
+export interface FenceStepsData {
   /** Oldest first, of all nodes that answered. */
-  results: FenceHistoryEntry[];
+  results: FenceStepEntry[];
   /** Members that did not answer. */
   silent: NodeRef[];
 }
-export interface FenceHistoryEntry {
+/** One step at one device, as the node that took it remembers it. */
+export interface FenceStepEntry {
   agoMs: number;
   /** The node that did it. */
   by: NodeRef;

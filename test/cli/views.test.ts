@@ -43,6 +43,7 @@ const NODES: NodesData = {
       incarnation: { startCount: 3, bootId: '0123456789abcdef' },
       link: 'self',
       fencedBy: '',
+      isConfirmed: false,
     },
     {
       ...n2,
@@ -54,6 +55,7 @@ const NODES: NodesData = {
       incarnation: null,
       link: 'down',
       fencedBy: 'self',
+      isConfirmed: false,
     },
   ],
 };

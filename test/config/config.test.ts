@@ -84,7 +84,7 @@ t.test('listen may differ from the address the others use', async (t) => {
 t.test('an unknown key is named with its line and the nearest known one', async (t) => {
   t.match(complaints('\ncluster = "c"\nscoket = "/x"'), [/^tsdlm.toml:3: unknown key "scoket"; did you mean "socket"\?$/]);
   t.match(complaints('[limits]\nlease = 3000'), [/^tsdlm.toml:2: unknown key "limits.lease"; did you mean "lease_ms"\?/]);
-  t.match(complaints('zzzzzzzzzzzzzzzzzzzzzzzz = 1'), [/unknown key .*known here: cluster, domains, fence/]);
+  t.match(complaints('zzzzzzzzzzzzzzzzzzzzzzzz = 1'), [/unknown key .*known here: boot_id_file, cluster, domains, fence/]);
   t.match(complaints('[[nodes]]\nname = "n1"\nid = 1\nhots = "x"'), [
     /^tsdlm.toml:4: unknown key "nodes.hots"; did you mean "host"/,
   ]);

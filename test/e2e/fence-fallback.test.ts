@@ -11,6 +11,7 @@ import { until, within } from '../fixtures/until.js';
 const SCRIPT = `#!/bin/sh
 date +%s.%N >> "$2"
 pid=$(cat "$1/$TSDLM_FENCE_NODE/pid"); kill -9 "$pid"
+cat /proc/sys/kernel/random/uuid > "$1/$TSDLM_FENCE_NODE/boot-id"
 while [ -e "/proc/$pid" ] && ! grep -q '^State:.*Z' "/proc/$pid/status"; do sleep 0.02; done
 `;
 const LIMIT_MS = 4000;

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, symlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
-import type { FenceHistoryData, StatusData } from '../../src/protocol/admin.js';
+import type { FenceHistoryData, FenceStepsData, StatusData } from '../../src/protocol/admin.js';
 import { BMC_PASSWORD, Bmc, bmcMissing } from '../fixtures/bmc.js';
 import { QUICK, world } from '../fixtures/e2e.js';
 import { until, within } from '../fixtures/until.js';
@@ -70,11 +70,17 @@ t.test('fencing by ipmi', { skip: missing === '' ? false : missing, timeout: 170
         await until('it is switched on again', () => bmcOf(victim).sets().slice(before).includes('power 1'));
         await w.cluster.node(victim).restart();
       }
-      const shown = JSON.parse((await w.cluster.run(2, ['--json', 'fence', 'history'])).stdout) as FenceHistoryData;
+      const shown = JSON.parse((await w.cluster.run(2, ['--json', 'fence', 'history', '--steps'])).stdout) as FenceStepsData;
       const done = (step: string): number => shown.results.filter((r) => r.step === step && r.ok).length;
       t.ok(done('off') >= 3 && done('verify') >= 3 && done('on') >= 3, shown.results.map((r) => `${r.step} ${r.ok}`).join(', '));
       t.match(shown.results[0], { step: 'off', reason: /silent for|earlier leader/, detail: /Chassis Power is off/ });
-      t.match((await w.cluster.run(3, ['fence', 'history'])).stdout, /WHEN +NODE .*\n.*bmc\d +off +ok/);
+      t.match((await w.cluster.run(3, ['fence', 'history', '--steps'])).stdout, /WHEN +NODE .*\n.*bmc\d +off +ok/);
+      const asked = await Promise.all([1, 2, 3].map((id) => w.cluster.run(id, ['--json', 'fence', 'history'])));
+      t.equal(new Set(asked.map((said) => said.stdout)).size, 1, 'the history is the same on every node');
+      const { operations } = JSON.parse(asked[0]?.stdout ?? '') as FenceHistoryData;
+      t.equal(operations.length, 3, '3 rounds, 3 operations');
+      t.match(operations[0], { outcome: 'fenced', method: /^bmc\d$/, reason: /silent for \d+ ms/, tried: 1, confirmed: null });
+      t.match(operations[0]?.tries[0], { ok: true, level: 1, attempt: 1, detail: /Chassis Power is off/ });
     },
   );
 

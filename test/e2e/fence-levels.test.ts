@@ -4,7 +4,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
-import type { FenceHistoryData } from '../../src/protocol/admin.js';
+import type { FenceHistoryData, FenceStepsData } from '../../src/protocol/admin.js';
 import { TSDLM } from '../fixtures/cluster.js';
 import { QUICK, world } from '../fixtures/e2e.js';
 import { until, within } from '../fixtures/until.js';
@@ -23,7 +23,10 @@ case $action in
   off)
     [ -e "$dir/stuck.$outlet" ] && exit 0
     touch "$dir/off.$plug.$outlet"
-    if [ -e "$dir/off.$plug.1" ] && [ -e "$dir/off.$plug.2" ]; then kill -KILL "$(cat "$nodes/$plug/pid")" 2>/dev/null; fi
+    if [ -e "$dir/off.$plug.1" ] && [ -e "$dir/off.$plug.2" ]; then
+      cat /proc/sys/kernel/random/uuid > "$nodes/$plug/boot-id"
+      kill -KILL "$(cat "$nodes/$plug/pid")" 2>/dev/null
+    fi
     exit 0 ;;
   on) rm -f "$dir/off.$plug.$outlet" ;;
   status) [ -e "$dir/off.$plug.$outlet" ] && exit 2; exit 0 ;;
@@ -157,11 +160,17 @@ t.test('tsdlm fence node: a healthy member is ended by order, through a node tha
   t.same([done.code, done.stdout], [0, `${n} counts as fenced by outlet1+outlet2\n`]);
   await w.cluster.node(victim).ended();
   t.ok(acts(from).includes(`off ${n} 1`));
-  const history = JSON.parse((await w.cluster.run(other, ['--json', 'fence', 'history'])).stdout) as FenceHistoryData;
+  const history = JSON.parse((await w.cluster.run(other, ['--json', 'fence', 'history', '--steps'])).stdout) as FenceStepsData;
   const last = history.results.filter((r) => r.step === 'off').at(-1);
   t.match(last, { node: n, ok: true, reason: /^by n\d:\d+ tsdlm fence-node, uid \d+ .*: it smokes$|earlier leader/ });
   t.ok(history.results.some((r) => r.step === 'confirm' && r.method === 'manual'));
   t.match(await w.cluster.run(other, ['fence', 'node', 'n9', '--yes', 'n9']), { code: 64, stderr: /there is no node n9/ });
+  const { operations } = JSON.parse((await w.cluster.run(other, ['--json', 'fence', 'history', n])).stdout) as FenceHistoryData;
+  t.match(operations.at(-1), { node: n, outcome: 'fenced', method: 'outlet1+outlet2', reason: /^by n\d:\d+ .*: it smokes$/ });
+  t.ok(
+    operations.some((o) => o.confirmed !== null && /tsdlm fence-confirm, uid \d+/.test(o.confirmed.who) && o.method === 'manual'),
+    'who confirmed is in the log of the cluster',
+  );
   await w.cluster.node(victim).restart();
 });
 

@@ -14,6 +14,7 @@ echo "$TSDLM_FENCE_NODE" >> "$2/asked"
 while [ ! -e "$2/go" ]; do sleep 0.02; done
 pid=$(cat "$1/$TSDLM_FENCE_NODE/pid")
 kill -9 "$pid" || exit 1
+cat /proc/sys/kernel/random/uuid > "$1/$TSDLM_FENCE_NODE/boot-id"
 while kill -0 "$pid" 2>/dev/null && ! grep -q '^State:.*Z' "/proc/$pid/status"; do sleep 0.02; done
 echo "$TSDLM_FENCE_NODE" >> "$2/ended"
 `;

@@ -44,6 +44,8 @@ export function makeView(epoch: number, members: Member[], leaving: Member[] = [
       { dom: 1, name: 'default', epoch, members, leaving },
       ...extraDomains.map((name, i) => ({ dom: 2 + i, name, epoch, members, leaving })),
     ],
+    fencings: [],
+    distrusted: [],
   };
 }
 

@@ -272,8 +272,8 @@ export const PLANTS: Plant[] = [
         FenceRun.prototype,
         'tick',
         (old) =>
-          function (this: FenceRun, now, node, levels, overAt) {
-            return old.call(this, now, { ...node, nodeOwned: false }, levels, overAt);
+          function (this: FenceRun, now, facts) {
+            return old.call(this, now, { ...facts, node: { ...facts.node, nodeOwned: false } });
           },
       ),
   },
