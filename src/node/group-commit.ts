@@ -4,12 +4,14 @@
  * The problem: a synced commit costs the same for one record as for a hundred; writers must not wait in line for each other.
  * The idea: what arrives while a commit is under way goes out together with the next one. Order is kept. A caller may take its
  * changes back out of nothing: each call's changes are in one commit, so they happen together or not at all.
- * The first failure ends it: the state on disk is unknown then, so every later write is refused with the same error.
+ * The first failure ends it: the state on disk is unknown then, so every later write is refused with the same error. Where the
+ * store says that a commit without space changed nothing, that one is only refused; removals in it are tried again by themselves.
  */
 import { TsdlmError } from '../protocol/errors.js';
 import type { Store, StoreOp } from './journal-store.js';
 
 interface Waiter {
+  ops: readonly StoreOp[];
   resolve(): void;
   reject(error: TsdlmError): void;
 }
@@ -17,23 +19,24 @@ interface Waiter {
 export class GroupCommit {
   readonly #store: Store;
   readonly #onFailure: (error: TsdlmError) => void;
-  #ops: StoreOp[] = [];
+  readonly #fullIsHarmless: boolean;
   #waiters: Waiter[] = [];
   #running = false;
   #idle: (() => void)[] = [];
   #failure: TsdlmError | null = null;
 
-  constructor(store: Store, onFailure: (error: TsdlmError) => void) {
+  /** `fullIsHarmless`: a commit that finds no space leaves the store as it was, and does not end it. */
+  constructor(store: Store, onFailure: (error: TsdlmError) => void, fullIsHarmless = false) {
     this.#store = store;
     this.#onFailure = onFailure;
+    this.#fullIsHarmless = fullIsHarmless;
   }
 
   /** Adds changes to the next commit. Resolves when committed (and synced, in a synced store); rejects with a TsdlmError. */
   write(ops: readonly StoreOp[]): Promise<void> {
     if (this.#failure) return Promise.reject(this.#failure);
-    for (const op of ops) this.#ops.push(op);
     return new Promise((resolve, reject) => {
-      this.#waiters.push({ resolve, reject });
+      this.#waiters.push({ ops, resolve, reject });
       if (!this.#running) {
         this.#running = true;
         // What the same turn of the event loop still brings goes along.
@@ -48,7 +51,6 @@ export class GroupCommit {
     this.#failure = error;
     const waiters = this.#waiters;
     this.#waiters = [];
-    this.#ops = [];
     for (const waiter of waiters) waiter.reject(error);
   }
 
@@ -59,30 +61,44 @@ export class GroupCommit {
 
   async #run(): Promise<void> {
     while (this.#waiters.length > 0) {
-      const ops = this.#ops;
       const waiters = this.#waiters;
-      this.#ops = [];
       this.#waiters = [];
-      try {
-        await this.#store.commit(ops);
-        for (const waiter of waiters) waiter.resolve();
-      } catch (caught) {
-        const error =
-          caught instanceof TsdlmError
-            ? caught
-            : new TsdlmError('TSDLM_JOURNAL_FAILED', `writing the journal failed: ${(caught as Error).message}`, {
-                cause: caught,
-              });
-        for (const waiter of waiters) waiter.reject(this.#failure ?? error);
-        if (!this.#failure) {
-          this.fail(error);
-          this.#onFailure(error);
-        }
-      }
+      await this.#commit(waiters);
     }
     this.#running = false;
     const idle = this.#idle;
     this.#idle = [];
     for (const resolve of idle) resolve();
   }
+
+  async #commit(waiters: readonly Waiter[]): Promise<void> {
+    try {
+      await this.#store.commit(waiters.flatMap((w) => w.ops));
+      for (const waiter of waiters) waiter.resolve();
+    } catch (caught) {
+      const error = asTsdlmError(caught);
+      if (this.#fullIsHarmless && error.code === 'TSDLM_JOURNAL_FULL' && !this.#failure) {
+        const removals = waiters.filter(isRemoval);
+        for (const waiter of waiters) if (!isRemoval(waiter)) waiter.reject(error);
+        if (removals.length < waiters.length) {
+          if (removals.length > 0) await this.#commit(removals);
+          return;
+        }
+      }
+      for (const waiter of waiters) waiter.reject(this.#failure ?? error);
+      if (!this.#failure) {
+        this.fail(error);
+        this.#onFailure(error);
+      }
+    }
+  }
+}
+
+function asTsdlmError(caught: unknown): TsdlmError {
+  if (caught instanceof TsdlmError) return caught;
+  return new TsdlmError('TSDLM_JOURNAL_FAILED', `writing the journal failed: ${(caught as Error).message}`, { cause: caught });
+}
+
+function isRemoval({ ops }: Waiter): boolean {
+  return ops.every((op) => op.value === undefined);
 }

@@ -7,7 +7,8 @@
 import type { PersistBatch, PersistedState, Snapshot } from '../membership/types.js';
 import { invariant, TsdlmError } from '../protocol/errors.js';
 import type { LogEntry } from '../protocol/peer-messages.js';
-import { type StoreKey, type StoreOp, WAY_OUT } from './journal-store.js';
+import { WAY_OUT } from './journal-disk.js';
+import type { StoreKey, StoreOp } from './journal-store.js';
 
 /** Where the log stands, to know which records to remove and that no batch leaves a gap. */
 interface LogRange {

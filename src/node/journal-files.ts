@@ -7,10 +7,10 @@
  * that no page is used twice or both used and free. After that LMDB cannot leave the file, and what a value holds is the checksums' matter (journal-store.ts).
  * The layout is that of the LMDB which lmdb 3.5 brings (data version 2, little endian); another one is refused.
  */
-import { closeSync, existsSync, fstatSync, fsyncSync, openSync, readSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { TsdlmError } from '../protocol/errors.js';
-import { WAY_OUT } from './journal-store.js';
+import { WAY_OUT } from './journal-disk.js';
 
 const MAGIC = 0xbeefc0de;
 const DATA_VERSION = 2;
@@ -27,11 +27,14 @@ const FREE_TREE = 0;
 /** Offsets in a tree record. */
 const TREE_FLAGS_AT = 4;
 const TREE_DEPTH_AT = 6;
+/** Numbers of branch pages, of leaf pages and of overflow pages. */
+const TREE_PAGES_AT = 8;
 const TREE_ROOT_AT = 40;
 const NO_PAGE = 0xffff_ffff_ffff_ffffn;
 
 /** Page header: number (8), transaction (8), padding (2), flags (2), lower (2), upper (2); then node offsets of 2 bytes. */
 const PAGE_HEADER_BYTES = 24;
+const TXN_OF_PAGE_AT = 8;
 const FLAGS_AT = 18;
 const LOWER_AT = 20;
 const UPPER_AT = 22;
@@ -49,7 +52,20 @@ interface Header {
   txn: number;
   lastPage: number;
   pageSize: number;
-  trees: { root: bigint; depth: number; flags: number }[];
+  trees: Tree[];
+}
+
+interface Tree {
+  root: bigint;
+  depth: number;
+  flags: number;
+  pages: PageCounts;
+}
+
+interface PageCounts {
+  branch: number;
+  leaf: number;
+  overflow: number;
 }
 
 /** One file, with the complaint that names it. */
@@ -58,6 +74,10 @@ class Pages {
   readonly #path: string;
   readonly #size: number;
   readonly #seen = new Set<number>();
+  /** Commit of the last list of free pages; they rise. */
+  #freedBy = 0;
+  /** Pages of the tree that is walked. */
+  #counts: PageCounts = { branch: 0, leaf: 0, overflow: 0 };
 
   constructor(fd: number, path: string) {
     this.#fd = fd;
@@ -91,6 +111,11 @@ class Pages {
         root: bytes.readBigUInt64LE(tree + TREE_ROOT_AT),
         depth: bytes.readUInt16LE(tree + TREE_DEPTH_AT),
         flags: bytes.readUInt16LE(tree + TREE_FLAGS_AT),
+        pages: {
+          branch: Number(bytes.readBigUInt64LE(tree + TREE_PAGES_AT)),
+          leaf: Number(bytes.readBigUInt64LE(tree + TREE_PAGES_AT + 8)),
+          overflow: Number(bytes.readBigUInt64LE(tree + TREE_PAGES_AT + 16)),
+        },
       })),
     };
   }
@@ -118,14 +143,19 @@ class Pages {
       throw this.damaged(`page ${page} is not the large value that it should be`);
     }
     for (let i = 1; i < pages; i++) this.#claim(page + i, header);
+    this.#counts.overflow += pages;
     return this.#read(page * header.pageSize, PAGE_HEADER_BYTES + dataBytes).subarray(PAGE_HEADER_BYTES);
   }
 
   /**
-   * A record of the tree of free pages: a count, then page numbers; a negative number before one is the length of a run of
-   * pages that begins there, 0 is an empty place. A page that is free and used would be overwritten one day.
+   * A record of the tree of free pages: under the number of the commit that freed them a count, then page numbers; a negative
+   * number before one is the length of a run of pages that begins there, 0 is an empty place. A page that is free and used
+   * would be overwritten one day; a commit that is still to come kills the process that looks for free pages.
    */
-  free(data: Buffer, header: Header): void {
+  free(data: Buffer, key: Buffer, header: Header): void {
+    const commit = key.length === 8 ? Number(key.readBigUInt64LE(0)) : 0;
+    if (commit <= this.#freedBy || commit > header.txn) throw this.damaged(`a list of free pages is of commit ${commit}`);
+    this.#freedBy = commit;
     const places = data.length >= 8 ? Number(data.readBigInt64LE(0)) : -1;
     if (data.length % 8 !== 0 || places < 0 || places > data.length / 8 - 1)
       throw this.damaged('a list of free pages has a wrong length');
@@ -142,8 +172,23 @@ class Pages {
     }
   }
 
+  /** Follows a whole tree; `value` gets each value in it. The header's counts are what the limit of a journal's size rests on. */
+  walkTree({ root, depth, pages }: Tree, header: Header, value: (data: Buffer, key: Buffer) => void): void {
+    this.#counts = { branch: 0, leaf: 0, overflow: 0 };
+    if (root !== NO_PAGE || depth !== 0) {
+      if (depth < 1 || depth > DEPTH_MAX) throw this.damaged(`a tree says that it is ${depth} levels deep`);
+      this.#walk(Number(root), depth, header, value);
+    }
+    const { branch, leaf, overflow } = this.#counts;
+    if (branch !== pages.branch || leaf !== pages.leaf || overflow !== pages.overflow) {
+      throw this.damaged(
+        `a tree has ${branch}, ${leaf} and ${overflow} pages of the three kinds and says ${pages.branch}, ${pages.leaf} and ${pages.overflow}`,
+      );
+    }
+  }
+
   /** Follows a tree down from `page`, which is `depth` levels above nothing. */
-  walk(page: number, depth: number, header: Header, value: (data: Buffer) => void): void {
+  #walk(page: number, depth: number, header: Header, value: (data: Buffer, key: Buffer) => void): void {
     this.#claim(page, header);
     const { pageSize } = header;
     const bytes = this.#read(page * pageSize, pageSize);
@@ -154,6 +199,8 @@ class Pages {
     if (Number(bytes.readBigUInt64LE(0)) !== page || flags !== (isLeaf ? LEAF : BRANCH)) {
       throw this.damaged(`page ${page} is not the ${isLeaf ? 'leaf' : 'branch'} that it should be`);
     }
+    if (Number(bytes.readBigUInt64LE(TXN_OF_PAGE_AT)) > header.txn) throw this.damaged(`page ${page} is newer than the file`);
+    this.#counts[isLeaf ? 'leaf' : 'branch']++;
     const count = (lower - PAGE_HEADER_BYTES) >> 1;
     if (lower % 2 !== 0 || lower > upper || upper > pageSize || (count < 1 && !isLeaf))
       throw this.damaged(`page ${page} has a wrong table`);
@@ -165,17 +212,18 @@ class Pages {
       const nodeFlags = bytes.readUInt16LE(node + 4);
       const dataAt = node + NODE_HEADER_BYTES + bytes.readUInt16LE(node + 6);
       if (dataAt > pageSize) throw this.damaged(`page ${page} has a key that is too long`);
+      const key = bytes.subarray(node + NODE_HEADER_BYTES, dataAt);
       if (!isLeaf) {
-        this.walk(low + nodeFlags * 0x1_0000_0000, depth - 1, header, value);
+        this.#walk(low + nodeFlags * 0x1_0000_0000, depth - 1, header, value);
       } else if ((nodeFlags & ~NODE_BIG_DATA) !== 0) {
         throw this.damaged(`page ${page} has a value of an unknown kind`);
       } else if (nodeFlags === NODE_BIG_DATA) {
         if (dataAt + 8 > pageSize) throw this.damaged(`page ${page} has a value that is too long`);
-        value(this.#overflow(Number(bytes.readBigUInt64LE(dataAt)), low, header));
+        value(this.#overflow(Number(bytes.readBigUInt64LE(dataAt)), low, header), key);
       } else if (dataAt + low > pageSize) {
         throw this.damaged(`page ${page} has a value that is too long`);
       } else {
-        value(bytes.subarray(dataAt, dataAt + low));
+        value(bytes.subarray(dataAt, dataAt + low), key);
       }
     }
   }
@@ -207,23 +255,11 @@ export function checkFiles(path: string): void {
     }
     const newest = odd.txn > even.txn ? odd : even;
     pages.checkEnd(newest);
-    for (const [index, { root, depth }] of newest.trees.entries()) {
-      if (root === NO_PAGE && depth === 0) continue;
-      if (depth < 1 || depth > DEPTH_MAX) throw pages.damaged(`a tree says that it is ${depth} levels deep`);
-      pages.walk(Number(root), depth, newest, (data) => {
-        if (index === FREE_TREE) pages.free(data, newest);
+    for (const [index, tree] of newest.trees.entries()) {
+      pages.walkTree(tree, newest, (data, key) => {
+        if (index === FREE_TREE) pages.free(data, key, newest);
       });
     }
-  } finally {
-    closeSync(fd);
-  }
-}
-
-/** Makes names in a directory durable. */
-export function syncDirectory(path: string): void {
-  const fd = openSync(path, 'r');
-  try {
-    fsyncSync(fd);
   } finally {
     closeSync(fd);
   }

@@ -1,18 +1,20 @@
 /**
  * One LMDB environment as a checked key-value store; this is all that touches LMDB.
  *
- * The problem: a flipped bit in a file must be found when it is read, not believed; a commit that failed must be told once
- * and honestly.
- * The idea: each value carries a checksum over its key and bytes. A group of changes is one `batch`, whose promise is
- * the only one lmdb makes for it. `overlappingSync` is off: then a commit of a synced environment resolves after its sync and a
+ * The problem: a flipped bit in a file must be found when it is read, not believed; nor may an old page that came back among
+ * newer ones be, though all its values are good; a commit that failed must be told once and honestly.
+ * The idea: each value carries a checksum over its key and bytes, and one record a digest of all of them, the sum of their
+ * checksums, beside the number of the commit. Who notes number and digest elsewhere (journal-stamp.ts) recognizes the whole.
+ * A group of changes is one `batch`, whose promise is the only one lmdb makes for it. `overlappingSync` is off: then a commit of a synced environment resolves after its sync and a
  * failed sync rejects the commit (with it on, `flushed` was seen to hang for ever after a failed sync).
  * It leaves the meaning of keys and values, and what follows from a failure, to journal.ts.
  */
-import { statfsSync } from 'node:fs';
 import { crc32 } from 'node:zlib';
 import { open, type RootDatabase } from 'lmdb';
 import { Packr } from 'msgpackr';
 import { TsdlmError } from '../protocol/errors.js';
+import { spaceAt, WAY_OUT } from './journal-disk.js';
+import type { Stamp } from './journal-stamp.js';
 
 /** Numbers for sequences, names for single records. */
 export type StoreKey = number | string;
@@ -24,17 +26,19 @@ export interface StoreOp {
 
 /** What journal.ts needs of an environment. Tests put a failing one in between. */
 export interface Store {
-  /** All records. Throws TSDLM_JOURNAL_CORRUPT at the first one whose checksum does not fit. */
+  /** All records. Throws TSDLM_JOURNAL_CORRUPT at the first one whose checksum does not fit, or when they are not of one commit. */
   load(): Map<StoreKey, unknown>;
-  /** All of it or nothing. Resolves once committed; in a synced store also synced. Rejects with a TsdlmError. */
+  /** Number of the last commit, and the digest of all records after it. */
+  stamp(): Stamp;
+  /**
+   * All of it or nothing. Resolves once committed and noted; in a synced store also synced. Rejects with a TsdlmError:
+   * TSDLM_JOURNAL_FULL when there was no space, which in a store without sync leaves everything as it was.
+   */
   commit(ops: readonly StoreOp[]): Promise<void>;
   /** Bytes of the pages in use, free pages not counted. */
   usedBytes(): number;
   close(): Promise<void>;
 }
-
-/** What to do about a damaged journal. */
-export const WAY_OUT = 'Move the state directory away, check the disk, and start this node again: it joins as a new one';
 
 const packr = new Packr({ useRecords: false, int64AsType: 'number', variableMapSize: true });
 const PAGE_BYTES = 4096;
@@ -70,15 +74,6 @@ export function decodeValue(key: StoreKey, bytes: Buffer, path: string): unknown
 /** A commit rewrites a handful of pages besides what it adds. */
 const SMALL_CHANGE_BYTES = 64 * 1024;
 
-function freeBytes(path: string): number {
-  try {
-    const { bavail, bsize } = statfsSync(path);
-    return bavail * bsize;
-  } catch {
-    return Number.POSITIVE_INFINITY;
-  }
-}
-
 /** Turns what lmdb rejects with into one of our errors. lmdb hides the cause in a second promise, which must be listened to. */
 async function commitError(path: string, caught: unknown, bytes: number): Promise<TsdlmError> {
   let cause = caught;
@@ -92,7 +87,7 @@ async function commitError(path: string, caught: unknown, bytes: number): Promis
   const EDQUOT = 122;
   const MAP_FULL = -30792;
   // A write that was cut short by the end of the space shows as an I/O error.
-  if (code === ENOSPC || code === EDQUOT || code === MAP_FULL || freeBytes(path) < 2 * bytes + SMALL_CHANGE_BYTES) {
+  if (code === ENOSPC || code === EDQUOT || code === MAP_FULL || spaceAt(path).free < 2 * bytes + SMALL_CHANGE_BYTES) {
     return new TsdlmError(
       'TSDLM_JOURNAL_FULL',
       `no space left to write ${path}: free space on its file system, then start again`,
@@ -108,11 +103,13 @@ async function commitError(path: string, caught: unknown, bytes: number): Promis
   );
 }
 
-/** The record of control/ that says for which boot locks/ was made. */
+/** The record of control/ that says for which boot locks/ was made; in locks/ also whose it is. */
 export const LOCKS_BOOT_KEY = 'locksBoot';
 
-/** Counts the commits next to what they wrote: an old tree that a damaged pointer leads to shows by its count. */
+/** [number of this commit, digest]: an old tree that a damaged pointer leads to, or an old page in a new tree, shows by it. */
 const COUNT_KEY = 'commits';
+const isStamp = (v: unknown): v is [number, number] =>
+  Array.isArray(v) && v.length === 2 && v.every((n) => Number.isSafeInteger(n));
 
 interface Stats {
   treeBranchPageCount: number;
@@ -122,45 +119,77 @@ interface Stats {
   lastTxnId: number;
 }
 
+/** Called with each commit before it is confirmed. */
+export type Noting = (stamp: Stamp) => Promise<void>;
+
 class LmdbStore implements Store {
   readonly #env: RootDatabase<Buffer, StoreKey>;
   readonly #path: string;
+  readonly #note: Noting;
+  /** Checksum of each record; null until they were read. Their sum is the digest. */
+  #sums: Map<StoreKey, number> | null = null;
+  #digest = 0;
 
-  constructor(env: RootDatabase<Buffer, StoreKey>, path: string) {
+  constructor(env: RootDatabase<Buffer, StoreKey>, path: string, note: Noting) {
     this.#env = env;
     this.#path = path;
+    this.#note = note;
   }
 
   load(): Map<StoreKey, unknown> {
     const records = new Map<StoreKey, unknown>();
+    const sums = new Map<StoreKey, number>();
+    let digest = 0;
     for (const { key, value } of this.#env.getRange({ snapshot: true })) {
-      if (typeof key !== 'number' && typeof key !== 'string') {
-        throw new TsdlmError('TSDLM_JOURNAL_CORRUPT', `journal ${this.#path} is damaged: a key of an unknown kind. ${WAY_OUT}`);
-      }
+      if (typeof key !== 'number' && typeof key !== 'string') throw this.#damaged('a key of an unknown kind');
       // lmdb may reuse the buffer for the next record: copy first.
-      records.set(key, decodeValue(key, Buffer.from(value), this.#path));
+      const bytes = Buffer.from(value);
+      records.set(key, decodeValue(key, bytes, this.#path));
+      if (key === COUNT_KEY) continue;
+      const sum = bytes.readUInt32LE(0);
+      sums.set(key, sum);
+      digest = (digest + sum) >>> 0;
     }
     const { entryCount, lastTxnId } = this.#stats();
-    const commits = records.get(COUNT_KEY) ?? 0;
-    if (records.size !== entryCount || commits !== lastTxnId) {
-      throw new TsdlmError(
-        'TSDLM_JOURNAL_CORRUPT',
-        `journal ${this.#path} is damaged: ${records.size} records of ${entryCount}, commit ${commits} of ${lastTxnId}. ${WAY_OUT}`,
-      );
+    const [count, noted] = this.#counted(records.get(COUNT_KEY));
+    if (records.size !== entryCount || count !== lastTxnId) {
+      throw this.#damaged(`${records.size} records of ${entryCount}, commit ${count} of ${lastTxnId}`);
     }
+    if (digest !== noted) throw this.#damaged(`its records are not those of commit ${count}`);
     records.delete(COUNT_KEY);
+    this.#sums = sums;
+    this.#digest = digest;
     return records;
+  }
+
+  #counted(record: unknown): [number, number] {
+    if (record === undefined) return [0, 0];
+    if (!isStamp(record)) throw this.#damaged('its count of commits has another shape');
+    return record;
+  }
+
+  #damaged(why: string): TsdlmError {
+    return new TsdlmError('TSDLM_JOURNAL_CORRUPT', `journal ${this.#path} is damaged: ${why}. ${WAY_OUT}`);
   }
 
   #stats(): Stats {
     return this.#env.getStats() as Stats;
   }
 
+  stamp(): Stamp {
+    return { count: this.#stats().lastTxnId, digest: this.#digest };
+  }
+
   async commit(ops: readonly StoreOp[]): Promise<void> {
+    if (this.#sums === null) this.load();
     // One commit is under way at a time (group-commit.ts), so the number of the next one is known.
-    const count = this.#stats().lastTxnId + 1;
+    const before = this.#stats().lastTxnId;
+    const count = before + 1;
     // Encoded first: an error in the middle of a batch would leave half of it behind.
     const encoded = ops.map(({ key, value }) => ({ key, bytes: value === undefined ? null : encodeValue(key, value) }));
+    const undo: [StoreKey, number | undefined][] = [];
+    const digestBefore = this.#digest;
+    for (const { key, bytes } of encoded) undo.push([key, this.#sum(key, bytes?.readUInt32LE(0))]);
     try {
       await this.#env.batch(() => {
         for (const { key, bytes } of encoded) {
@@ -168,12 +197,35 @@ class LmdbStore implements Store {
           if (bytes === null) void this.#env.remove(key);
           else void this.#env.put(key, bytes);
         }
-        void this.#env.put(COUNT_KEY, encodeValue(COUNT_KEY, count));
+        void this.#env.put(COUNT_KEY, encodeValue(COUNT_KEY, [count, this.#digest]));
       });
     } catch (caught) {
+      for (const [key, sum] of undo.reverse()) this.#sum(key, sum);
+      this.#digest = digestBefore;
       const bytes = encoded.reduce((sum, op) => sum + (op.bytes?.length ?? 0), 0);
-      throw await commitError(this.#path, caught, bytes);
+      const error = await commitError(this.#path, caught, bytes);
+      if (error.code !== 'TSDLM_JOURNAL_FULL' || this.#stats().lastTxnId === before) throw error;
+      throw new TsdlmError('TSDLM_JOURNAL_FAILED', `writing ${this.#path} failed half-way: ${error.message}`, { cause: error });
     }
+    try {
+      await this.#note({ count, digest: this.#digest });
+    } catch (cause) {
+      throw new TsdlmError(
+        'TSDLM_JOURNAL_FAILED',
+        `noting a commit of ${this.#path} failed: ${(cause as Error).message}. Check the disk and the kernel log; what was confirmed before is safe`,
+        { cause },
+      );
+    }
+  }
+
+  /** Sets the checksum of a record (undefined: it is gone) and lets the digest follow; gives the one before. */
+  #sum(key: StoreKey, sum: number | undefined): number | undefined {
+    const sums = this.#sums as Map<StoreKey, number>;
+    const before = sums.get(key);
+    if (sum === undefined) sums.delete(key);
+    else sums.set(key, sum);
+    this.#digest = (this.#digest - (before ?? 0) + (sum ?? 0)) >>> 0;
+    return before;
   }
 
   usedBytes(): number {
@@ -188,9 +240,9 @@ class LmdbStore implements Store {
 
 /**
  * Opens (or makes) the environment in the directory `path`. `synced` false: commits survive the end of this process, not
- * a power loss. Throws TSDLM_JOURNAL_CORRUPT when the files are not LMDB's.
+ * a power loss. `note` is told each commit before it is confirmed. Throws TSDLM_JOURNAL_CORRUPT when the files are not LMDB's.
  */
-export function openStore(path: string, synced: boolean): Store {
+export function openStore(path: string, synced: boolean, note: Noting = () => Promise.resolve()): Store {
   try {
     const env = open<Buffer, StoreKey>({
       path,
@@ -203,8 +255,10 @@ export function openStore(path: string, synced: boolean): Store {
       maxDbs: 1,
       maxReaders: 16,
     });
-    return new LmdbStore(env, path);
+    return new LmdbStore(env, path, note);
   } catch (cause) {
-    throw new TsdlmError('TSDLM_JOURNAL_CORRUPT', `journal ${path} cannot be opened: ${(cause as Error).message}`, { cause });
+    throw new TsdlmError('TSDLM_JOURNAL_CORRUPT', `journal ${path} cannot be opened: ${(cause as Error).message}. ${WAY_OUT}`, {
+      cause,
+    });
   }
 }

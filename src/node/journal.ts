@@ -9,31 +9,37 @@
  *
  *   DIR/control/   meta, start count, vote, log, snapshot (journal-control.ts)
  *   DIR/locks/     node-owned locks under their ids
+ *   DIR/stamps     what both last confirmed (journal-stamp.ts)
  *   DIR/lock.*     who uses it (dir-lock.ts)
  *
  * After the first failed commit the state on disk is unknown: `onFailure` is called once, every later write is refused, and
- * the daemon is expected to end.
+ * the daemon is expected to end. One failure is milder: no space for a node-owned lock refuses that lock; the last part of the
+ * disk is kept free of them, for consensus and for the records that say that such locks are gone.
  */
-import { randomUUID } from 'node:crypto';
-import { chmodSync, mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
+import { chmodSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { JournalOp, NodeOwnedRecord } from '../master/types.js';
 import type { PersistBatch, PersistedState } from '../membership/types.js';
-import { TsdlmError } from '../protocol/errors.js';
+import { invariant, TsdlmError } from '../protocol/errors.js';
 import type { NodeId, StartCount } from '../protocol/ids.js';
-import { type DirLock, isLockFile, lockDirectory } from './dir-lock.js';
+import { type DirLock, lockDirectory } from './dir-lock.js';
 import { GroupCommit } from './group-commit.js';
 import { ControlRecords, controlState } from './journal-control.js';
-import { checkFiles, syncDirectory } from './journal-files.js';
-import { LOCKS_BOOT_KEY, openStore, type Store, type StoreKey, WAY_OUT } from './journal-store.js';
+import { fileError, spaceAt, WAY_OUT } from './journal-disk.js';
+import { checkFiles } from './journal-files.js';
+import { checkMeta, createStore, ensureControl, type Meta } from './journal-make.js';
+import { type EnvironmentName, type Stamp, Stamps } from './journal-stamp.js';
+import { LOCKS_BOOT_KEY, openStore, type Store, type StoreKey } from './journal-store.js';
 import type { Log } from './log.js';
 
-/** Version of the records. A journal of a higher one is refused; lower ones are brought up at open (there are none yet). */
-export const JOURNAL_SCHEMA = 1;
-const MAGIC = 'tsdlm journal';
+/** The record of control/ that says why this journal must not be used any more. */
+const DISTRUSTED_KEY = 'distrusted';
 const DEFAULT_MAX_BYTES = 1024 * 1024 * 1024;
 /** The size of locks/ is looked at after this many writes. */
 const SIZE_CHECK_EVERY = 200;
+/** Kept free of node-owned locks, or a part of a small file system if that is less. */
+const RESERVE_BYTES = 16 * 1024 * 1024;
+const RESERVE_PART = 1 / 16;
 
 export interface JournalOptions {
   dir: string;
@@ -47,7 +53,7 @@ export interface JournalOptions {
   /** Most bytes in use of control/ and of locks/, each. Default 1 GiB. */
   maxBytes?: number;
   /** For tests: something that fails, in front of an environment. */
-  wrapStore?: (store: Store, name: 'control' | 'locks') => Store;
+  wrapStore?: (store: Store, name: EnvironmentName) => Store;
 }
 
 export interface Journal {
@@ -69,115 +75,22 @@ export interface Journal {
   writeNodeOwned(op: JournalOp): Promise<void>;
   /** Forgets all node-owned locks. */
   clearNodeOwned(): Promise<void>;
+  /** Notes, synced, that the cluster knows more of this journal than it holds: it is never opened again. */
+  distrust(why: string): Promise<void>;
   /** Bytes of the pages in use, both environments. */
   readonly sizeBytes: number;
   /** Writes what is under way, then lets the directory go. */
   close(): Promise<void>;
 }
 
-interface Meta {
-  magic: string;
-  schema: number;
-  journalId: string;
-  nodeId: NodeId;
-  clusterName: string;
-}
-
-/** Names of ours in the directory, whole or half made, and what a mount point brings by itself. */
-function isOwnName(name: string): boolean {
-  return isLockFile(name) || ['control', 'locks', 'control.new', 'locks.new', 'lost+found'].includes(name);
-}
-
-/** Turns an error of the file system into one with a code and the place. */
-function fileError(what: string, cause: unknown): TsdlmError {
-  if (cause instanceof TsdlmError) return cause;
-  const { code, message } = cause as NodeJS.ErrnoException;
-  if (code === 'ENOSPC' || code === 'EDQUOT') {
-    return new TsdlmError('TSDLM_JOURNAL_FULL', `no space left for ${what}: free space on its file system, then start again`, {
-      cause,
-    });
-  }
-  return new TsdlmError('TSDLM_JOURNAL_FAILED', `${what} cannot be used: ${message}; check owner and permissions of state_dir`, {
-    cause,
-  });
-}
-
-/** Makes an environment with its first records beside its place, then moves it there: it is never half made. */
-async function createStore(
-  dir: string,
-  name: 'control' | 'locks',
-  synced: boolean,
-  first: Record<string, unknown>,
-): Promise<void> {
-  const building = join(dir, `${name}.new`);
-  rmSync(building, { recursive: true, force: true });
-  mkdirSync(building, { mode: 0o700 });
-  const store = openStore(building, synced);
-  try {
-    await store.commit(Object.entries(first).map(([key, value]) => ({ key, value })));
-  } finally {
-    await store.close();
-  }
-  syncDirectory(building);
-  renameSync(building, join(dir, name));
-  syncDirectory(dir);
-}
-
-function checkMeta(records: ReadonlyMap<StoreKey, unknown>, options: JournalOptions): Meta {
-  const path = join(options.dir, 'control');
-  const meta = records.get('meta') as Meta | undefined;
-  if (meta?.magic !== MAGIC) {
-    throw new TsdlmError('TSDLM_JOURNAL_FOREIGN', `${path} is a database of something else: give this node another state_dir`);
-  }
-  if (meta.schema > JOURNAL_SCHEMA) {
-    throw new TsdlmError(
-      'TSDLM_JOURNAL_TOO_NEW',
-      `journal ${path} has schema ${meta.schema}, this version knows up to ${JOURNAL_SCHEMA}: start the newer tsdlmd that wrote it`,
-    );
-  }
-  if (meta.nodeId !== options.nodeId || meta.clusterName !== options.clusterName) {
-    throw new TsdlmError(
-      'TSDLM_JOURNAL_FOREIGN',
-      `journal ${path} belongs to node ${meta.nodeId} of cluster ${JSON.stringify(meta.clusterName)}, this is node ${options.nodeId} of ` +
-        `cluster ${JSON.stringify(options.clusterName)}: correct the configuration, or give this node another state_dir`,
-    );
-  }
-  return meta;
-}
-
-/** Finds or makes control/, or says why not. Returns true when it was made. */
-async function ensureControl(options: JournalOptions): Promise<boolean> {
-  const { dir } = options;
-  const names = readdirSync(dir);
-  if (names.includes('control')) return false;
-  if (names.includes('locks')) {
-    throw new TsdlmError('TSDLM_JOURNAL_CORRUPT', `journal ${dir} is damaged: it has locks/ but no control/. ${WAY_OUT}`);
-  }
-  const foreign = names.find((name) => !isOwnName(name));
-  if (foreign !== undefined) {
-    throw new TsdlmError(
-      'TSDLM_JOURNAL_FOREIGN',
-      `the state directory ${dir} holds something else (${JSON.stringify(foreign)}): give this node an empty state_dir`,
-    );
-  }
-  const meta: Meta = {
-    magic: MAGIC,
-    schema: JOURNAL_SCHEMA,
-    journalId: randomUUID(),
-    nodeId: options.nodeId,
-    clusterName: options.clusterName,
-  };
-  await createStore(dir, 'control', true, { meta, start: 0 });
-  return true;
-}
-
 /**
  * Opens the journal in `dir`, or makes a new one when the directory is missing or empty. Throws TSDLM_JOURNAL_IN_USE,
- * _FOREIGN, _TOO_NEW, _CORRUPT, _FULL or _FAILED, each with the way out; it leaves the directory as it was then.
+ * _FOREIGN, _TOO_NEW, _CORRUPT, _ROLLED_BACK, _FULL or _FAILED, each with the way out; it leaves the directory as it was then.
  */
 export async function openJournal(options: JournalOptions): Promise<Journal> {
   const { dir, bootId, log } = options;
   let lock: DirLock | null = null;
+  let stamps: Stamps | null = null;
   const open: Store[] = [];
   try {
     mkdirSync(dir, { recursive: true, mode: 0o700 });
@@ -188,32 +101,52 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
     chmodSync(control, 0o700);
     if (!isNew) checkFiles(control);
     const wrap = options.wrapStore ?? ((store: Store): Store => store);
-    const controlStore = wrap(openStore(control, true), 'control');
+    const openNoted = (name: EnvironmentName): Store => {
+      const isSynced = name === 'control';
+      const note = (stamp: Stamp): Promise<void> => {
+        invariant(stamps !== null, 'journal: a commit before its stamps were read');
+        return stamps.put(name, stamp, isSynced);
+      };
+      return wrap(openStore(join(dir, name), isSynced, note), name);
+    };
+    const controlStore = openNoted('control');
     open.push(controlStore);
     const records = controlStore.load();
     const meta = checkMeta(records, options);
+    stamps = Stamps.open(dir);
+    if (meta.journalId !== stamps.journalId) {
+      throw new TsdlmError('TSDLM_JOURNAL_CORRUPT', `journal ${dir} is damaged: its stamps are of another journal. ${WAY_OUT}`);
+    }
+    await checkStamp(stamps, 'control', controlStore);
+    const distrusted = records.get(DISTRUSTED_KEY);
+    if (distrusted !== undefined) {
+      throw new TsdlmError(
+        'TSDLM_JOURNAL_ROLLED_BACK',
+        `journal ${dir} is older than what the cluster knows of it: ${String(distrusted)}. Put the newest state directory back. ${WAY_OUT}`,
+      );
+    }
     const state = controlState(records, control);
     const start = records.get('start');
     if (typeof start !== 'number') {
       throw new TsdlmError('TSDLM_JOURNAL_CORRUPT', `journal ${control} is damaged: it has no start count. ${WAY_OUT}`);
     }
 
+    const locksOwner = `${bootId} ${meta.journalId}`;
     const sameBoot = records.get(LOCKS_BOOT_KEY) === bootId;
     if (sameBoot) checkFiles(locks);
     else {
       // Before the stamp in control/: dying in between only makes us start over here.
       rmSync(locks, { recursive: true, force: true });
-      await createStore(dir, 'locks', false, { [LOCKS_BOOT_KEY]: bootId });
+      stamps.forget('locks');
+      await createStore(dir, 'locks', false, { [LOCKS_BOOT_KEY]: locksOwner });
       await controlStore.commit([{ key: LOCKS_BOOT_KEY, value: bootId }]);
     }
-    const lockStore = wrap(openStore(locks, false), 'locks');
+    const lockStore = openNoted('locks');
     open.push(lockStore);
     const lockRecords = lockStore.load();
-    if (lockRecords.get(LOCKS_BOOT_KEY) !== bootId) {
-      throw new TsdlmError(
-        'TSDLM_JOURNAL_CORRUPT',
-        `journal ${locks} is damaged: it carries the stamp of another boot. ${WAY_OUT}`,
-      );
+    await checkStamp(stamps, 'locks', lockStore);
+    if (lockRecords.get(LOCKS_BOOT_KEY) !== locksOwner) {
+      throw new TsdlmError('TSDLM_JOURNAL_CORRUPT', `journal ${locks} is damaged: it is of another boot or node. ${WAY_OUT}`);
     }
     lockRecords.delete(LOCKS_BOOT_KEY);
     log.info('journal-open', {
@@ -224,16 +157,25 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
       nodeOwned: lockRecords.size,
       sameBoot,
     });
-    return new LmdbJournal(options, { lock, controlStore, lockStore, meta, isNew, start, state, lockRecords });
+    return new LmdbJournal(options, { lock, stamps, controlStore, lockStore, meta, isNew, start, state, lockRecords });
   } catch (caught) {
     for (const store of open) await store.close().catch(() => undefined);
+    stamps?.close();
     await lock?.release().catch(() => undefined);
     throw fileError(`the state directory ${dir}`, caught);
   }
 }
 
+/** Compares an environment with its stamp, and lets the stamp catch up with the commit that the last user died after. */
+async function checkStamp(stamps: Stamps, name: EnvironmentName, store: Store): Promise<void> {
+  const found = store.stamp();
+  stamps.check(name, found);
+  if (stamps.countOf(name) !== found.count) await stamps.put(name, found, name === 'control');
+}
+
 interface Opened {
   lock: DirLock;
+  stamps: Stamps;
   controlStore: Store;
   lockStore: Store;
   meta: Meta;
@@ -255,7 +197,8 @@ class LmdbJournal implements Journal {
   #startCount: StartCount;
   #failed = false;
   #writesSinceSizeCheck = 0;
-  #locksFull = false;
+  /** Why no node-owned lock is taken now. */
+  #locksFull: TsdlmError | null = null;
   #closed: Promise<void> | null = null;
 
   constructor(options: JournalOptions, opened: Opened) {
@@ -267,7 +210,7 @@ class LmdbJournal implements Journal {
     this.#records = new ControlRecords(opened.state);
     this.#lockIds = new Set([...opened.lockRecords.keys()].filter((key) => typeof key === 'number'));
     this.#control = new GroupCommit(opened.controlStore, (error) => this.#fail(error));
-    this.#locks = new GroupCommit(opened.lockStore, (error) => this.#fail(error));
+    this.#locks = new GroupCommit(opened.lockStore, (error) => this.#fail(error), true);
   }
 
   get startCount(): StartCount {
@@ -333,26 +276,48 @@ class LmdbJournal implements Journal {
       this.#lockIds.delete(op.id);
       return this.#locks.write([{ key: op.id }]);
     }
-    if (!this.#failed && (++this.#writesSinceSizeCheck >= SIZE_CHECK_EVERY || this.#locksFull)) {
+    if (!this.#failed && (++this.#writesSinceSizeCheck >= SIZE_CHECK_EVERY || this.#locksFull !== null)) {
       this.#writesSinceSizeCheck = 0;
-      this.#locksFull = this.#opened.lockStore.usedBytes() > this.#maxBytes;
+      this.#locksFull = this.#whyLocksFull();
     }
-    if (this.#locksFull) {
-      return Promise.reject(
-        new TsdlmError(
-          'TSDLM_JOURNAL_FULL',
-          `journal ${this.#options.dir}/locks is above its limit of ${this.#maxBytes} bytes: drop node-owned locks, or raise the limit`,
-        ),
+    if (this.#locksFull !== null) return Promise.reject(this.#locksFull);
+    // Most commits are not looked at above: what then finds no space has to be looked at from now on.
+    return this.#putLock(op.record).catch((error: TsdlmError) => {
+      if (error.code === 'TSDLM_JOURNAL_FULL') this.#locksFull = error;
+      throw error;
+    });
+  }
+
+  #putLock(record: NodeOwnedRecord): Promise<void> {
+    this.#lockIds.add(record.id);
+    return this.#locks.write([{ key: record.id, value: record }]);
+  }
+
+  /** Node-owned locks take neither more than their limit nor the last part of the disk. */
+  #whyLocksFull(): TsdlmError | null {
+    const { dir } = this.#options;
+    if (this.#opened.lockStore.usedBytes() > this.#maxBytes) {
+      return new TsdlmError(
+        'TSDLM_JOURNAL_FULL',
+        `journal ${dir}/locks is above its limit of ${this.#maxBytes} bytes: drop node-owned locks, or raise the limit`,
       );
     }
-    this.#lockIds.add(op.record.id);
-    return this.#locks.write([{ key: op.record.id, value: op.record }]);
+    const { free, total } = spaceAt(dir);
+    if (free >= Math.min(RESERVE_BYTES, total * RESERVE_PART)) return null;
+    return new TsdlmError(
+      'TSDLM_JOURNAL_FULL',
+      `the file system of ${dir} has only ${free} bytes left, which are kept for consensus: free space on it`,
+    );
   }
 
   clearNodeOwned(): Promise<void> {
     const ops = [...this.#lockIds].map((key) => ({ key }));
     this.#lockIds.clear();
     return this.#locks.write(ops);
+  }
+
+  distrust(why: string): Promise<void> {
+    return this.#control.write([{ key: DISTRUSTED_KEY, value: why }]);
   }
 
   close(): Promise<void> {
@@ -369,6 +334,7 @@ class LmdbJournal implements Journal {
     this.#locks.fail(closed);
     await this.#opened.controlStore.close();
     await this.#opened.lockStore.close();
+    this.#opened.stamps.close();
     await this.#opened.lock.release();
   }
 }

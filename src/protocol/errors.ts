@@ -43,6 +43,7 @@ export const ERROR_CODES = {
   TSDLM_JOURNAL_TOO_NEW: 63,
   TSDLM_JOURNAL_FULL: 64,
   TSDLM_JOURNAL_IN_USE: 65,
+  TSDLM_JOURNAL_ROLLED_BACK: 66,
   // A broken invariant of our own.
   TSDLM_INVARIANT: 90,
 } as const;

@@ -13,6 +13,7 @@ function failing(store: Store, good: number, error: Error): Store & { after: num
   const broken = {
     after: 0,
     load: () => store.load(),
+    stamp: () => store.stamp(),
     usedBytes: () => store.usedBytes(),
     close: () => store.close(),
     commit: async (ops: readonly StoreOp[]): Promise<void> => {

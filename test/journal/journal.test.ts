@@ -16,7 +16,7 @@ t.test('a new journal is blank and keeps its id', async (t) => {
   t.equal(await journal.raiseStartCount(), 1);
   t.equal(await journal.raiseStartCount(), 2);
   await journal.close();
-  t.same(readdirSync(dir).sort(), ['control', 'locks'], 'nothing else is left behind');
+  t.same(readdirSync(dir).sort(), ['control', 'locks', 'stamps'], 'nothing else is left behind');
   const again = await openJournal(options(dir));
   t.equal(again.isNew, false);
   t.equal(again.journalId, journalId);
