@@ -274,6 +274,11 @@ export class NodeCore implements CoreApi {
     this.engine.writeLvb(lock, value);
   }
 
+  setInUse(now: Millis, lock: LocalLock, isInUse: boolean, recorded: () => void): void {
+    this.enter(now);
+    this.engine.setInUse(now, lock, isInUse, recorded);
+  }
+
   stop(now: Millis): void {
     this.enter(now);
     this.membership.stopJoining();

@@ -66,6 +66,8 @@ export interface CoreApi {
   cancel(now: Millis, lock: LocalLock): void;
   /** Stores a value block under a held EX, to be published at the release. */
   writeLvb(lock: LocalLock, value: Uint8Array): void;
+  /** Whether files are open under a lock of the file door; `recorded` once the journal has it (rule 6). */
+  setInUse(now: Millis, lock: LocalLock, isInUse: boolean, recorded: () => void): void;
   /** Clean stop: refuses new requests, waits until local owners are gone, hands over, leaves; `done` by memberChanged(false). */
   stop(now: Millis): void;
   /** Everything this node knows, as plain data: state dump and `show`. */

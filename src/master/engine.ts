@@ -19,6 +19,7 @@ import { detachedRes, endForIncarnation, isClaim, lockFromRecord, takeClaims } f
 import { Lock, ST_CONVERTING, ST_GONE, ST_HELD, ST_LOCKING, ST_NEW } from './lock.js';
 import { tickMastery } from './mastery.js';
 import { isNodeOwnedMarked, proposeLeft, proposeWanted } from './proposals.js';
+import { modeInForce } from './rebuild.js';
 import { applyDomainView, placeClaim, sendDoneWhenReady } from './recovery.js';
 import { EngineState, type EngineTuning, type Hooks } from './state.js';
 import { type EngineOutput, type LocalLock, type LockOptions, LVB_VALID, type NodeOwnedRecord } from './types.js';
@@ -104,6 +105,8 @@ export class Engine {
     const res = isReady ? s.resource(domain, options.name) : detachedRes(s, options.domain, options.name);
     const lock = new Lock(s.newLockId(), s.self, res, options.mode, flags, options.who, options.why);
     lock.ctx = options.ctx;
+    lock.door = options.door ?? '';
+    lock.isInUse = lock.door !== '';
     lock.since = now;
     lock.deadline = options.deadline;
     if (options.try) {
@@ -180,6 +183,23 @@ export class Engine {
     lock.lvbState = LVB_VALID;
     lock.isDirty = true;
     lock.flags |= LOCK_LVB;
+  }
+
+  /**
+   * Files are open under a lock of the file door, or are not any more: `recorded` when the journal has it, so that a crash
+   * cannot forget a hold that somebody acts under (rule 6). Must not call the engine.
+   */
+  setInUse(now: Millis, local: LocalLock, isInUse: boolean, recorded: () => void): void {
+    const s = this.state;
+    s.now = now;
+    const lock = local as Lock;
+    lock.isInUse = isInUse;
+    // What the journal says of the mode: never more than the master may still grant us.
+    const mode = lock.mode === -1 ? lock.want : lock.st === ST_CONVERTING ? modeInForce(lock) : lock.mode;
+    const isRecordable = lock.st === ST_HELD || lock.st === ST_CONVERTING || isClaim(lock);
+    if (!isRecordable || mode === -1) return recorded();
+    s.journal({ op: 'put', record: { ...hold.nodeOwnedRecord(lock), mode } }, recorded, recorded);
+    this.finish();
   }
 
   /** All domains there may be are in use, and this is none of them. */

@@ -321,6 +321,7 @@ export function nodeOwnedRecord(lock: Lock): NodeOwnedRecord {
     tc: lock.tc,
     lvbState: lock.lvbState,
     lvb: lock.lvb,
+    ...(lock.door === '' ? {} : { door: lock.door, isInUse: lock.isInUse }),
     who: lock.who,
     why: lock.why,
     since: 0,
@@ -363,9 +364,11 @@ export function onUnlocked(s: EngineState, lock: Lock): void {
 }
 
 export function onBast(s: EngineState, lock: Lock, mode: Mode): void {
-  if (lock.st === ST_HELD || lock.st === ST_CONVERTING) {
+  const isTold = (lock.st === ST_HELD && !lock.isUntold) || lock.st === ST_CONVERTING;
+  if (isTold) {
     if (!lock.isZombie) s.out.bast(lock, mode);
-  } else if (lock.st === ST_LOCKING && mode > lock.keptBast) {
+  } else if ((lock.st === ST_LOCKING || lock.st === ST_HELD) && mode > lock.keptBast) {
+    // Its owner does not know of the grant yet: first the grant, then this (rule 25).
     lock.keptBast = mode;
   }
 }

@@ -36,6 +36,8 @@ export function lockFromRecord(s: EngineState, r: NodeOwnedRecord): Lock {
   const lock = new Lock(r.id, s.self, detachedRes(s, r.domain, r.name), r.mode, flags, r.who, r.why);
   lock.te = r.te;
   lock.tc = r.tc;
+  lock.door = r.door ?? '';
+  lock.isInUse = r.isInUse ?? false;
   lock.lvbState = LVB_INVALID;
   return lock;
 }

@@ -60,6 +60,10 @@ export class Lock implements LocalLock {
   /** Highest mode that a BAST was sent for since the last change of mode; -1 none. */
   basted: Mode | -1 = -1;
 
+  /** A node-owned lock of a file door: its mount, and whether files are open under it (rule 6). */
+  door = '';
+  isInUse = false;
+
   st: RequestState = ST_REMOTE;
   ctx: unknown = null;
   deadline: Millis = 0;

@@ -30,6 +30,8 @@ export interface LocalLock {
   readonly lvbState: LvbState;
   readonly lvb: Uint8Array | null;
   readonly nodeOwned: boolean;
+  /** The file door's mount that a node-owned lock belongs to; '' = none. */
+  readonly door: string;
   readonly who: string;
   readonly why: string;
   /** Free for the host: whatever finds the owner of the lock. */
@@ -42,6 +44,8 @@ export interface LockOptions {
   mode: Mode;
   try: boolean;
   nodeOwned: boolean;
+  /** A node-owned lock of a file door: the mount it is for. Asked for with files about to be open, see Engine.setInUse. */
+  door?: string;
   lvb: boolean;
   /** Shown to others: "host:pid label". */
   who: string;
@@ -90,6 +94,9 @@ export interface NodeOwnedRecord {
   tc: number;
   lvbState: LvbState;
   lvb: Uint8Array | null;
+  /** Mount of the file door that it belongs to, and whether files were open under it (rule 6). */
+  door?: string;
+  isInUse?: boolean;
   who: string;
   why: string;
   /** Wall clock, ms since 1970, for people only. */

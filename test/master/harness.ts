@@ -60,6 +60,10 @@ export class EngineWorld {
   now = 1000;
   members: Member[];
   epoch = 1;
+  /** Domains beside 'default'. */
+  readonly otherDomains = ['other'];
+  /** Hears events while they happen; must not call an engine. */
+  onEvent: ((event: Happened) => void) | null = null;
 
   constructor(nodes: number[]) {
     this.members = nodes.map((node) => ({ node, startCount: 1, continues: 0 }));
@@ -69,7 +73,9 @@ export class EngineWorld {
 
   addEngine(node: number, startCount: number, nodeOwned: Extract<JournalOp, { op: 'put' }>['record'][] = []): Engine {
     const happened = (what: Happened['what'], lock: LocalLock, extra: Partial<Happened> = {}): void => {
-      this.events.push({ at: node, what, lock, mode: lock.mode, token: tokenToBigInt(lock.te, lock.tc), ...extra });
+      const event = { at: node, what, lock, mode: lock.mode, token: tokenToBigInt(lock.te, lock.tc), ...extra };
+      this.events.push(event);
+      this.onEvent?.(event);
     };
     const out: EngineOutput = {
       granted: (lock) => happened('granted', lock),
@@ -113,7 +119,7 @@ export class EngineWorld {
 
   /** A new view exists; each engine passes to it when `applyNextView` says so. */
   makeViewPending(leaving: Member[] = []): void {
-    const view = makeView(this.epoch, this.members, leaving, ['other']);
+    const view = makeView(this.epoch, this.members, leaving, this.otherDomains);
     for (const node of this.engines.keys()) {
       const list = this.pendingViews.get(node);
       if (list) list.push(view);
