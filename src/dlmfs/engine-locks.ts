@@ -22,6 +22,8 @@ export type FilesCore = Pick<CoreApi, 'lock' | 'convert' | 'unlock' | 'cancel' |
 export interface EngineLocksOptions {
   core: FilesCore;
   now: () => number;
+  /** This node's lease is valid. */
+  isLeased: () => boolean;
   /** Runs `work` when the core's present call is over. */
   defer: (work: () => void) => void;
   /** Names the mount: goes into the journal with each lock. */
@@ -73,6 +75,15 @@ export class DoorLock implements ServiceLock {
     });
     isCalled = false;
     return isDone;
+  }
+
+  isUsable(): boolean {
+    // While it is being claimed again after a lapse, the engine calls it not granted.
+    return this.lock !== null && this.lock.mode !== -1 && this.#o.isLeased();
+  }
+  /** Rule 2: no lease ends it. */
+  isHeld(): boolean {
+    return !this.#isOver;
   }
 
   // Events of the engine, forwarded by the daemon. What they say is read now, and told later.

@@ -112,6 +112,10 @@ export class FileLock implements LockOwner {
   get isBlocked(): boolean {
     return this.#blocked !== NL;
   }
+  /** What is open holds the lock still. */
+  get isHeld(): boolean {
+    return this.#lock?.isHeld() ?? false;
+  }
   get isDropping(): boolean {
     return this.#drop !== null;
   }
@@ -331,6 +335,12 @@ export class FileLock implements LockOwner {
     for (const opener of [...this.#openers]) {
       if (this.#drop !== null) return;
       if (opener.mode <= this.#levelLeft && opener.mode <= this.#level) {
+        if (!this.#lockIsUsable()) {
+          if (!opener.isTry) continue;
+          this.#remove(opener);
+          opener.done('ENOTCONN');
+          continue;
+        }
         if (!this.#isOnRecord()) return;
         this.#remove(opener);
         if (opener.mode === EX) this.#writers++;
@@ -341,6 +351,13 @@ export class FileLock implements LockOwner {
         opener.done('ETXTBSY');
       }
     }
+  }
+
+  /** Without a lease nothing is granted, not from what we keep either (S4); tried again at the next event or `retry`. */
+  #lockIsUsable(): boolean {
+    if (this.#lock?.isUsable() === true) return true;
+    this.#isStalled = true;
+    return false;
   }
 
   #isOnRecord(): boolean {

@@ -271,7 +271,7 @@ class FileHandle implements DlmfsHandle, AsyncDisposable {
   }
   /** The lock was lost with the node's lease or the daemon: reads and writes give EIO. */
   get isLost(): boolean {
-    return this.#open.isLost;
+    return !this.#open.isClosed && this.#open.isOver;
   }
 
   onBlocked(listener: () => void): () => void {

@@ -38,6 +38,10 @@ export interface ServiceLock {
    * forget it (rule 6), and `recorded` follows. A lock is asked for with files about to be open.
    */
   setInUse(isInUse: boolean): boolean;
+  /** The level may be used for another open now: the lease is valid, the lock confirmed. */
+  isUsable(): boolean;
+  /** Files that are open hold the lock still: what the clock says, not only what events have said (rule 11). */
+  isHeld(): boolean;
 }
 
 export interface LockService {

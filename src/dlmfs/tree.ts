@@ -117,20 +117,25 @@ export class OpenFile {
     this.canWrite = access === O_WRONLY || access === O_RDWR;
   }
 
+  /** Held no more, though the file is open. */
+  get isOver(): boolean {
+    return this.isLost || !this.file.lock.isHeld;
+  }
+
   get isBlocked(): boolean {
     return this.isLost || this.file.lock.isBlocked;
   }
 
   read(offset: number, length: number): Uint8Array | Errno {
     if (this.isClosed || !this.canRead) return 'EBADF';
-    if (this.isLost) return 'EIO';
+    if (this.isOver) return 'EIO';
     return offset >= LOCK_FILE_SIZE ? new Uint8Array(0) : this.file.lock.read(offset, length);
   }
 
   /** The number of bytes written, or the errno. */
   write(offset: number, bytes: Uint8Array): number | Errno {
     if (this.isClosed || !this.canWrite) return 'EBADF';
-    if (this.isLost) return 'EIO';
+    if (this.isOver) return 'EIO';
     if (bytes.length === 0) return 0;
     if (offset >= LOCK_FILE_SIZE) return 'ENOSPC';
     return this.file.lock.write(offset, bytes);

@@ -118,6 +118,8 @@ export interface DlmfsHandle {
   readonly level: Mode;
   /** True while others wait for a mode that this mount's level is in the way of: what poll() reports as POLLIN. */
   readonly isBlocked: boolean;
+  /** The lock is gone although the file is open (tsdlm in-process only): reads and writes give EIO. Also told as blocked. */
+  readonly isLost?: boolean;
   /** Calls `listener` whenever `isBlocked` becomes true, and soon when it is already. Returns how to stop. */
   onBlocked(listener: () => void): () => void;
   /** Reads the value block as of the last grant. `position` null = the file position. 0 bytes at offset 64, or when invalid. */

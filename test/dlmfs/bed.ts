@@ -41,6 +41,7 @@ export class Bed {
     return new EngineLocks({
       core: this.world.engine(node),
       now: () => this.world.now,
+      isLeased: () => this.world.engine(node).state.isLeased,
       defer: (work) => this.#later.push(work),
       door: `m${letter}`,
       who: `n${node} ${letter}`,
