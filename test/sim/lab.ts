@@ -38,6 +38,8 @@ export class Lab {
       fenceFail: 0,
       fenceLate: 0,
       fenceMs: 20,
+      devices: { lies: 0, wrong: 0, stalls: 0, actsLate: 0, cycles: 0, fencerDies: 0 },
+      fenceOrderMs: 0,
       purgeMs: 500,
       freeze: true,
       codec: false,

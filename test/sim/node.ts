@@ -41,6 +41,8 @@ export class SimNode {
   readonly #offset: number;
   readonly #rate: number;
   #boot = 1;
+  /** The machine is off. */
+  #isOff = false;
   life: Life | null = null;
   isPaused = false;
   /** Runs again, but has not worked off its backlog. */
@@ -76,9 +78,18 @@ export class SimNode {
     return (local - this.#offset) / this.#rate;
   }
 
+  /** The present boot of the machine. */
+  get bootId(): string {
+    return `boot-${this.id}-${this.#boot}`;
+  }
+
+  get startCount(): number {
+    return this.life?.startCount ?? this.disk.startCount;
+  }
+
   get #incarnation(): Incarnation {
     return {
-      bootId: `boot-${this.id}-${this.#boot}`,
+      bootId: this.bootId,
       machineId: `machine-${this.id}`,
       startCount: this.disk.startCount,
       journalId: `journal-${this.id}`,
@@ -91,6 +102,8 @@ export class SimNode {
   start(): void {
     if (this.life || this.isStarting) return;
     this.isStarting = true;
+    if (this.#isOff) this.world.fencer.poweredOn(this.id);
+    this.#isOff = false;
     const boot = this.#boot;
     this.disk.raiseStartCount(() => {
       this.isStarting = false;
@@ -149,10 +162,18 @@ export class SimNode {
     world.queue.after(wait, () => {
       if (this.life !== life) return;
       this.input(life, () => {
-        this.call(life, (core, now) => core.tick(now));
+        this.call(life, (core, now) => core.tick(now, world.queue.now));
+        world.fencer.withdraw(life, life.core.leader === this.id, (node, startCount) => this.#isFencing(life, node, startCount));
         this.#tickLater(life);
       });
     });
+  }
+
+  /** As src/node/daemon.ts: it is for this daemon to fence that incarnation. */
+  #isFencing(life: Life, node: number, startCount: number): boolean {
+    const { view, leader } = life.core;
+    if (leader !== this.id) return false;
+    return view.nodes.some((n) => n.id === node && n.state === 'fencing' && n.incarnation?.startCount === startCount);
   }
 
   /** The daemon dies; the machine and what others own on it stays, for a crash that is. */
@@ -171,6 +192,7 @@ export class SimNode {
   powerOff(why: string): void {
     this.world.trace.add(this.world.queue.now, this.id, 'off', why);
     this.#boot++;
+    this.#isOff = true;
     this.isStarting = false;
     const life = this.life;
     if (life) this.#end(life);
@@ -289,6 +311,7 @@ export class SimNode {
       viewChanged: (view) => {
         world.trace.add(world.queue.now, this.id, 'view', view.epoch, viewText(view));
         world.logCheck.applied(this.id, view);
+        world.fenceCheck.applied(life, view, world.queue.now);
         world.viewSeen(view.epoch);
       },
       memberChanged: (isMember) => {
@@ -320,13 +343,14 @@ export class SimNode {
     if (lease.until <= now) this.owners.lapsed(life);
     const real = this.realTime(until);
     if (real > lease.until) lease.until = real;
+    world.fenceCheck.told(this.id, life.startCount, real);
   }
 
   #fence(life: Life, request: FenceRequest): void {
     const { world } = this;
     world.trace.add(world.queue.now, this.id, 'fence', request.node, request.startCount, request.method, request.attempt);
     world.quorumCheck.fencing(this.id, request.node, world.queue.now);
-    world.fencer.run(request, (ok, detail) =>
+    world.fencer.run(life, request, (ok, detail) =>
       this.input(life, () => this.call(life, (core, now) => core.fenceDone(now, request.op, ok, detail))),
     );
   }

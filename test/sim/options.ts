@@ -72,6 +72,23 @@ export interface SimOptions {
   fenceLate: number;
   /** Mean time of the fence script, ms. */
   fenceMs: number;
+  /** What else fence devices do, each a probability per run; `lies` and `wrong` only where no lock is node-owned. */
+  devices: {
+    /** Says "off" and does nothing. */
+    lies: number;
+    /** Says "off" and has switched off another machine. */
+    wrong: number;
+    /** Does not answer within its time limit. */
+    stalls: number;
+    /** A stalled one acts after it was given up. */
+    actsLate: number;
+    /** A feed switches itself on again. */
+    cycles: number;
+    /** The fencer's daemon dies between the answer to `off` and the second look. */
+    fencerDies: number;
+  };
+  /** Mean time between two orders to fence a member, ms; 0 = none. */
+  fenceOrderMs: number;
   limits: TimeLimits;
   /** Entries kept behind a snapshot; small values make snapshots travel. */
   logKeep: number;
@@ -105,7 +122,7 @@ export function drawOptions(seed: number): SimOptions {
   const hasScript = r.chance(0.5);
   const fence = hasScript ? (r.chance(0.5) ? [['script'], ['self']] : [['script']]) : [['self']];
   const isQuiet = r.chance(0.08);
-  return {
+  const options: SimOptions = {
     seed,
     nodes,
     voters,
@@ -140,7 +157,36 @@ export function drawOptions(seed: number): SimOptions {
     freeze: r.chance(0.1),
     codec: r.chance(0.03),
     healMs: 40_000,
+    devices: { lies: 0, wrong: 0, stalls: 0, actsLate: 0, cycles: 0, fencerDies: 0 },
+    fenceOrderMs: 0,
   };
+  if (hasScript && new Prng(seed, 8).chance(0.5)) drawDevices(options);
+  return options;
+}
+
+/** Devices of several kinds with faults of several kinds. Draws of its own, so that nothing above changes its meaning. */
+export function drawDevices(o: SimOptions): void {
+  const r = new Prng(o.seed, 6);
+  o.fence = r.pick([
+    [['script']],
+    [['bmc']],
+    [['psu1', 'psu2']],
+    [['psu1', 'psu2'], ['script']],
+    [['bmc'], ['psu1', 'psu2']],
+    [['bmc'], ['self']],
+  ]);
+  const isHonest = r.chance(0.6);
+  const some = (share: number): number => (r.chance(0.5) ? share : 0);
+  o.devices = {
+    lies: isHonest ? 0 : some(0.3),
+    wrong: isHonest ? 0 : some(0.2),
+    stalls: some(0.2),
+    actsLate: r.pick([0, 0.5, 1]),
+    cycles: some(0.3),
+    fencerDies: some(0.3),
+  };
+  if (!isHonest) o.nodeOwnedShare = 0;
+  o.fenceOrderMs = r.chance(0.3) ? 1500 : 0;
 }
 
 /** One line, the same for the same options. */

@@ -11,6 +11,7 @@ import { FenceRun } from '../../src/membership/fence-run.js';
 import { LeaderLeases, OwnLease } from '../../src/membership/lease.js';
 import { Raft } from '../../src/membership/raft.js';
 import { Replication } from '../../src/membership/raft-replication.js';
+import type { Command } from '../../src/membership/types.js';
 import type { LockMessage, PeerMessage } from '../../src/protocol/peer-messages.js';
 import { FAULT_KINDS, type FaultKind, type SimOptions } from './options.js';
 import type { World } from './world.js';
@@ -277,7 +278,148 @@ export const PLANTS: Plant[] = [
           },
       ),
   },
+  {
+    name: 'a retry remembers what worked in an earlier attempt (rule 15)',
+    expect: /^(fence|S1): /,
+    seedsMax: 60,
+    tune: (o) => {
+      feeds(o);
+      o.devices.cycles = 0.5;
+      o.fenceFail = 0.4;
+    },
+    patch: () => remembered(),
+  },
+  {
+    name: 'all feeds have said off once; no second look at whether they are off at one time (rule 15)',
+    expect: /^(fence|S1): /,
+    seedsMax: 40,
+    tune: (o) => {
+      feeds(o);
+      o.devices.cycles = 0.5;
+    },
+    patch: () =>
+      replace(
+        Asking,
+        'ask',
+        (old) =>
+          function (this: AskingRun, step, methods): void {
+            if (step === 'off') old.call(this, step, methods);
+            else this.step = step;
+          },
+      ),
+  },
+  {
+    name: 'a device is believed before lease and margin are over (rule 15)',
+    expect: /^(fence|S1): /,
+    seedsMax: 40,
+    tune: (o) => {
+      feeds(o);
+      o.fence = [['bmc']];
+      o.devices.lies = 1;
+      only(o, ['isolate', 'split', 'pause'], 700);
+    },
+    patch: () =>
+      replace(
+        FenceRun.prototype,
+        'tick',
+        (old) =>
+          function (this: FenceRun, now, facts) {
+            return old.call(this, now, { ...facts, overAt: Number.NEGATIVE_INFINITY });
+          },
+      ),
+  },
+  {
+    name: 'nobody compares the boot that a device has ended with the one that asks to join (rule 12)',
+    expect: /^fence: .*rule 12/,
+    seedsMax: 40,
+    tune: (o) => {
+      feeds(o);
+      o.fence = [['bmc']];
+      o.devices.lies = 1;
+    },
+    world: (w) => {
+      w.network.alter = (_from, _to, msg) => {
+        const cmd = msg.k === 'Propose' ? (msg.cmd as Command) : null;
+        if (cmd?.c !== 'join' || cmd.inc.startCount === 1) return msg;
+        return { ...msg, cmd: { ...cmd, inc: { ...cmd.inc, bootId: `${cmd.inc.bootId}-${cmd.inc.startCount}` } } } as PeerMessage;
+      };
+    },
+  },
+  {
+    name: 'a rebooted victim is admitted while an off against its last life is under way (F7, trap 10)',
+    expect: /^fence: .*under way/,
+    seedsMax: 80,
+    tune: (o) => {
+      feeds(o);
+      o.fence = [['bmc']];
+      o.devices.stalls = 0.7;
+      o.devices.actsLate = 1;
+      only(o, ['reboot'], 900);
+    },
+    patch: () => replaceGetter(FenceRun.prototype, 'isUnderWay', () => false),
+  },
 ];
+
+type AskingRun = { step: string; ask(step: 'off' | 'verify', methods: readonly string[]): void };
+/** The private half of FenceRun that two bugs break. */
+const Asking = FenceRun.prototype as unknown as AskingRun;
+
+/** Devices at work, few other faults, locks of nodes too where no device lies. */
+function feeds(o: SimOptions): void {
+  busy(o);
+  only(o, ['isolate', 'pause', 'crash'], 700);
+  o.fence = [['psu1', 'psu2']];
+  o.fenceFail = 0;
+  o.fenceLate = 0;
+  o.fenceMs = 50;
+  o.nodeOwnedShare = 0;
+  o.devices = { lies: 0, wrong: 0, stalls: 0, actsLate: 0, cycles: 0, fencerDies: 0 };
+  o.fenceOrderMs = 0;
+}
+
+/** What was off once in this operation is not asked again, at `off` and at the second look. */
+function remembered(): () => void {
+  const done = new WeakMap<object, Set<string>>();
+  const knownOf = (run: object): Set<string> => {
+    const known = done.get(run) ?? new Set();
+    done.set(run, known);
+    return known;
+  };
+  const undo = [
+    replace(
+      Asking,
+      'ask',
+      (old) =>
+        function (this: AskingRun, step, methods): void {
+          this.step = step;
+          const known = knownOf(this);
+          const left = methods.filter((m) => !known.has(m));
+          if (left.length > 0) old.call(this, step, left);
+        },
+    ),
+    replace(
+      FenceRun.prototype,
+      'done',
+      (old) =>
+        function (this: FenceRun, op, ok, detail): boolean {
+          const method = (this as unknown as { waiting: Map<number, string> }).waiting.get(op);
+          if (ok && method !== undefined) knownOf(this).add(method);
+          return old.call(this, op, ok, detail);
+        },
+    ),
+  ];
+  return () => {
+    for (const u of undo) u();
+  };
+}
+
+function replaceGetter<T extends object>(of: T, key: keyof T, get: () => unknown): () => void {
+  const old = Object.getOwnPropertyDescriptor(of, key);
+  Object.defineProperty(of, key, { get, configurable: true });
+  return () => {
+    if (old) Object.defineProperty(of, key, old);
+  };
+}
 
 /** A leader that takes its own disk and its own voice for a majority. */
 function loneCommit(): () => void {

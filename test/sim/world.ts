@@ -8,6 +8,7 @@
 import type { CoreApi, CoreInit, CoreOutput } from '../../src/core/types.js';
 import type { NodeConfig } from '../../src/membership/types.js';
 import { EX } from '../../src/protocol/modes.js';
+import { FenceChecker } from './check-fence.js';
 import { HoldChecker } from './check-holds.js';
 import { LogChecker } from './check-log.js';
 import { MasterChecker } from './check-master.js';
@@ -17,6 +18,7 @@ import { Faults } from './faults.js';
 import { Fencer } from './fencer.js';
 import { Network } from './network.js';
 import { SimNode } from './node.js';
+import { Operator } from './operator.js';
 import type { FaultKind, SimOptions } from './options.js';
 import type { Owned } from './owners.js';
 import { Prng } from './prng.js';
@@ -47,6 +49,7 @@ export class World {
   readonly configs: NodeConfig[] = [];
   readonly network: Network;
   readonly fencer: Fencer;
+  readonly fenceCheck: FenceChecker;
   readonly faults: Faults;
   readonly holdCheck: HoldChecker;
   readonly logCheck: LogChecker;
@@ -81,6 +84,7 @@ export class World {
     this.masterCheck = new MasterChecker(fail);
     this.network = new Network(this);
     this.fencer = new Fencer(this);
+    this.fenceCheck = new FenceChecker(this, fail);
     this.faults = new Faults(this);
     this.tuning = { purgeDelayMs: options.purgeMs };
     for (let id = 1; id <= options.nodes; id++) {
@@ -98,6 +102,7 @@ export class World {
     const { options, queue } = this;
     for (const n of this.nodes) queue.after(this.faultRandom.exp(30), () => n.start());
     this.faults.begin();
+    new Operator(this).begin();
     this.#sampleMasters();
     this.runFor(options.calmMs + options.faultPhaseMs);
     return this.finish();

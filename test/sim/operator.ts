@@ -1,0 +1,78 @@
+/**
+ * The person behind the cluster: orders members to be fenced now and then, reboots a machine that a lying device has not ended, and
+ * says when a device may be believed again.
+ */
+import { devicesIn } from '../../src/membership/fence-record.js';
+import type { Life } from './node.js';
+import { Prng } from './prng.js';
+import type { World } from './world.js';
+
+const LOOK_MS = 400;
+
+export class Operator {
+  readonly #world: World;
+  readonly #random: Prng;
+
+  constructor(world: World) {
+    this.#world = world;
+    this.#random = new Prng(world.options.seed, 7);
+  }
+
+  begin(): void {
+    const { devices, fenceOrderMs, calmMs } = this.#world.options;
+    if (devices.lies > 0 || devices.wrong > 0) this.#look();
+    if (fenceOrderMs > 0) this.#world.queue.after(calmMs, () => this.#order());
+  }
+
+  get #leader(): Life | null {
+    const found = this.#world.nodes.find((n) => n.life?.core.leader === n.id && n.life.core.isMember && !n.isPaused);
+    return found?.life ?? null;
+  }
+
+  /** Sooner or later, and at once while the world heals. */
+  #acts(chance: number): boolean {
+    return this.#random.chance(chance) || this.#world.isHealing;
+  }
+
+  #look(): void {
+    const world = this.#world;
+    world.queue.after(LOOK_MS, () => {
+      this.#look();
+      const life = this.#leader;
+      if (life === null) return;
+      for (const { node, method } of life.core.view.distrusted) {
+        if (!this.#acts(0.1)) continue;
+        world.count('fence trusted again');
+        life.node.call(life, (core, now) => core.trustFence(now, node, method, 'operator'));
+      }
+      for (const { id, state, fencedBy, incarnation } of life.core.view.nodes) {
+        const node = world.node(id);
+        const isDisproved = state === 'evicted' && devicesIn(fencedBy).length > 0 && node.bootId === incarnation?.bootId;
+        if (!isDisproved || !node.life || !this.#acts(0.2)) continue;
+        world.count('rebooted by the operator');
+        node.powerOff('the operator');
+        world.bootLater(node, 200);
+      }
+    });
+  }
+
+  /** A member is to be fenced; sometimes just when it is about to leave. */
+  #order(): void {
+    const world = this.#world;
+    world.queue.after(this.#random.exp(world.options.fenceOrderMs), () => {
+      if (!world.isLoading) return;
+      this.#order();
+      const life = this.#leader;
+      const victim = this.#random.pick(world.nodes);
+      const known = life?.core.view.nodes.find((n) => n.id === victim.id)?.incarnation;
+      if (life === null || !known) return;
+      if (this.#random.chance(0.3)) world.stopNode(victim);
+      const wait = this.#random.pick([0, 1, 10, 50]);
+      world.queue.after(wait, () => {
+        life.node.call(life, (core, now) => {
+          if (core.fenceNode(now, victim.id, known.startCount, 'by the operator').ok) world.count('fence ordered');
+        });
+      });
+    });
+  }
+}
