@@ -6,7 +6,8 @@ import { connect } from '../client/client.js';
 import type { ConnectOptions } from '../client/options.js';
 import { ClientLocks } from './client-locks.js';
 import { DlmfsError } from './errno.js';
-import { kernelDlmfs } from './kernel-seam.js';
+import { openKernelDlmfs } from './kernel.js';
+import { detectDlmfs } from './kernel-detect.js';
 import { Mount } from './mount.js';
 import type { Dlmfs, DlmfsBackend } from './types.js';
 
@@ -27,8 +28,7 @@ export interface OpenDlmfsOptions extends ConnectOptions {
 export async function openDlmfs(path = '/dlm', options: OpenDlmfsOptions = {}): Promise<Dlmfs> {
   const { backend, umask, ...connectOptions } = options;
   if (backend !== 'tsdlm') {
-    const kernel = await kernelDlmfs(path);
-    if (kernel !== null) return kernel;
+    if ((await detectDlmfs(path)).kind === 'kernel') return openKernelDlmfs(path);
     if (backend === 'kernel') throw new DlmfsError('ENODEV', 'open', path, 'no ocfs2_dlmfs is mounted there');
   }
   const client = await connect({ label: 'dlmfs', ...connectOptions });
