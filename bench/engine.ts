@@ -66,7 +66,17 @@ function viewOfOne(): View {
     nodes: [
       { id: 1, name: 'n1', voter: true, fence: [['self']], state: 'in', incarnation, nodeOwned: false, fencedBy: '', since: 1 },
     ],
-    domains: [{ dom: 1, name: 'default', epoch: 1, members: [{ node: 1, startCount: 1, continues: 0 }], leaving: [] }],
+    domains: [
+      {
+        dom: 1,
+        name: 'default',
+        epoch: 1,
+        members: [{ node: 1, startCount: 1, continues: 0 }],
+        leaving: [],
+        mastery: 'peer',
+        servers: [],
+      },
+    ],
     fencings: [],
     distrusted: [],
   };

@@ -88,6 +88,7 @@ export class NodeCore implements CoreApi {
         view: this.membership.view,
         nodeOwned: init.nodeOwned,
         isNodeOwnedUnsafe: init.isNodeOwnedUnsafe ?? false,
+        ...(init.mastery ? { mastery: init.mastery } : {}),
         ...(init.tuning ? { tuning: init.tuning } : {}),
       },
       engineOut,

@@ -76,7 +76,7 @@ export function dispatch(s: EngineState, domain: Domain, from: NodeId, msg: Lock
     case 'Register':
       return onRegister(s, domain, from, msg.locks);
     case 'HandOver':
-      return onHandOver(s, domain, msg.resources);
+      return onHandOver(s, domain, from, msg.resources);
     case 'RecoveryDone':
       onRecoveryDone(s, domain, from);
       if (!domain.isRecovering) replayParked(s, domain);
@@ -120,7 +120,7 @@ function served(
 
 function onLockRequest(s: EngineState, domain: Domain, from: NodeId, msg: Of<'LockRequest'>): void {
   const isReclaim = (msg.flags & LOCK_RECLAIM) !== 0;
-  if (isReclaim && mustPark(s, domain, msg.name)) return onReclaim(s, domain, from, msg);
+  if (isReclaim && domain.masterIds.has(s.self) && mustPark(s, domain, msg.name)) return onReclaim(s, domain, from, msg);
   const res = served(s, domain, from, msg);
   if (!res) return;
   const table = remoteLocks(domain, from);

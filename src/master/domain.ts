@@ -2,7 +2,7 @@
  * One domain on this node: its members, its resources, its mastery rounds and the state of its recovery barrier.
  */
 
-import type { Member } from '../membership/types.js';
+import type { MasteryPolicy, Member } from '../membership/types.js';
 import type { IdMap } from '../protocol/id-map.js';
 import type { NodeId, StartCount } from '../protocol/ids.js';
 import type { HandedResource, LockMessage } from '../protocol/peer-messages.js';
@@ -19,7 +19,7 @@ export interface Mle {
   isAsking: boolean;
   /** Members that have not answered our round. */
   pending: NodeSet;
-  /** Nodes asking for this name; each ends with its AssertMaster. */
+  /** Nodes asking for this name; each ends with its AssertMaster. Under `servers`, at the nominee: nodes that wait for its answer. */
   rivals: NodeSet;
   /** Owner learned from an answer or a rival's assert; 0 = none. */
   found: NodeId;
@@ -28,14 +28,20 @@ export interface Mle {
   isRetry: boolean;
   /** 0 = not scheduled. */
   retryAt: number;
+  /** Under `servers`: the master that the nominee named, to be asked itself; 0 = none. */
+  hint: NodeId;
 }
 
 export class Domain {
   readonly dom: number;
   readonly name: string;
   epoch = 0;
+  mastery: MasteryPolicy = 'peer';
   members: Member[] = [];
   leaving: Member[] = [];
+  /** Members that may master in this epoch: all, or the servers. */
+  masters: readonly Member[] = [];
+  masterIds = new Set<NodeId>();
   /** Node numbers of members, for quick tests. */
   memberIds = new Set<NodeId>();
   /** Members and leaving ones: those who take part in the barrier. */

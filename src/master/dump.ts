@@ -9,7 +9,7 @@ import type { Engine } from './engine.js';
 import type { Lock } from './lock.js';
 import { type LockRes, RES_OWNED } from './lockres.js';
 
-const RES_STATES = ['mastering', 'owned', 'rebuilding', 'dropping'] as const;
+const RES_STATES = ['mastering', 'owned', 'rebuilding', 'dropping', 'orphaned'] as const;
 const LOCK_STATES = ['remote', 'new', 'locking', 'held', 'converting', 'unlocking', 'gone'] as const;
 
 export interface LockDump {
@@ -120,6 +120,8 @@ function dumpDomain(domain: Domain, now: number): Record<string, unknown> {
     dom: domain.dom,
     name: domain.name,
     epoch: domain.epoch,
+    mastery: domain.mastery,
+    masters: [...domain.masterIds],
     members: domain.members.map((m) => ({ ...m })),
     leaving: domain.leaving.map((m) => ({ ...m })),
     isRecovering: domain.isRecovering,

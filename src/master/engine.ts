@@ -4,7 +4,7 @@
  * Every entry looks at the message's domain epoch once, here: an older one is refused, a newer one waits for our view.
  * Below this file handlers may assume that all speakers live in the same epoch.
  */
-import type { DomainView, View } from '../membership/types.js';
+import type { DomainView, MasteryPolicy, MasteryWishes, View } from '../membership/types.js';
 import { ERROR_CODES, type ErrorCode } from '../protocol/errors.js';
 import type { Millis, NodeId, StartCount } from '../protocol/ids.js';
 import { DOMAINS_MAX, PARKED_MESSAGES_MAX } from '../protocol/limits.js';
@@ -18,7 +18,7 @@ import { tickIdle } from './idle.js';
 import { detachedRes, endForIncarnation, isClaim, lockFromRecord, takeClaims } from './incarnation.js';
 import { Lock, ST_CONVERTING, ST_GONE, ST_HELD, ST_LOCKING, ST_NEW } from './lock.js';
 import { tickMastery } from './mastery.js';
-import { isNodeOwnedMarked, proposeLeft, proposeWanted } from './proposals.js';
+import { contradiction, isContradicted, isNodeOwnedMarked, proposeJoin, proposeLeft, proposeWanted } from './proposals.js';
 import { modeInForce } from './rebuild.js';
 import { applyDomainView, placeClaim, sendDoneWhenReady } from './recovery.js';
 import { EngineState, type EngineTuning, type Hooks } from './state.js';
@@ -30,6 +30,8 @@ export interface EngineInit {
   view: View;
   nodeOwned: NodeOwnedRecord[];
   isNodeOwnedUnsafe?: boolean;
+  /** Default: all `peer`. */
+  mastery?: MasteryWishes;
   tuning?: Partial<EngineTuning>;
 }
 
@@ -54,6 +56,7 @@ export class Engine {
     };
     this.state = new EngineState(init.self, init.startCount, init.view, out, hooks, init.tuning);
     this.state.isNodeOwnedUnsafe = init.isNodeOwnedUnsafe ?? false;
+    if (init.mastery) this.state.mastery = init.mastery;
     for (const record of init.nodeOwned) this.state.claimable.push(lockFromRecord(this.state, record));
   }
 
@@ -123,6 +126,9 @@ export class Engine {
     } else if (this.isRoomless(options.domain)) {
       lock.st = ST_GONE;
       s.out.denied(lock, 'TSDLM_LIMIT_REACHED');
+    } else if (isContradicted(s, options.domain)) {
+      lock.st = ST_GONE;
+      s.out.denied(lock, 'TSDLM_NOT_ALLOWED');
     } else {
       lock.st = ST_NEW;
       s.waiting.add(lock);
@@ -151,6 +157,19 @@ export class Engine {
     hold.convert(s, lock, mode, options.try);
     if (lock.deadline !== 0 && (lock.st as number) === ST_CONVERTING) this.deadlines.add(lock);
     this.finish();
+  }
+
+  /**
+   * This node becomes a member of the domain, with `mastery` if that makes it (null: what the configuration says). Returns what
+   * contradicts that, or null; the caller repeats it until `isIn`.
+   */
+  joinDomain(now: Millis, name: string, mastery: MasteryPolicy | null): string | null {
+    const s = this.state;
+    s.now = now;
+    if (s.isStopping || s.domains.has(name)) return contradiction(s, name, mastery);
+    const text = contradiction(s, name, mastery);
+    if (text === null) proposeJoin(s, name, mastery);
+    return text;
   }
 
   unlock(now: Millis, local: LocalLock, options?: { lvb?: Uint8Array | null; lvbInvalid?: boolean }): void {

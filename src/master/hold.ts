@@ -11,7 +11,7 @@ import { LOCK_LVB, LOCK_RECLAIM, LOCK_TRY } from '../protocol/peer-messages.js';
 import type { Domain } from './domain.js';
 import { touchIdle, untouchIdle } from './idle.js';
 import { type Lock, ST_CONVERTING, ST_GONE, ST_HELD, ST_LOCKING, ST_NEW, ST_UNLOCKING } from './lock.js';
-import { type LockRes, RES_MASTERING, RES_OWNED, type ResState } from './lockres.js';
+import { type LockRes, RES_MASTERING, RES_ORPHANED, RES_OWNED, type ResState } from './lockres.js';
 import { needMaster } from './mastery.js';
 import * as serve from './serve.js';
 import type { EngineState } from './state.js';
@@ -48,6 +48,7 @@ export function ownerKnown(s: EngineState, res: LockRes): void {
     if (res.localCount === 0) touchIdle(s, res);
     return;
   }
+  if (res.state !== RES_OWNED) return; // Placed here and not rebuilt yet, or placed nowhere: they go on waiting.
   for (const lock of res.takeWaiters()) if (lock.st === ST_NEW) sendLock(s, lock, true);
 }
 
@@ -59,7 +60,7 @@ function sendLock(s: EngineState, lock: Lock, isQueued = false): void {
     serve.request(s, res, lock, lock.want as Mode, (lock.flags & LOCK_TRY) !== 0);
     return;
   }
-  if (res.owner === s.self) return; // Rebuilding here: served when the barrier is reached.
+  if (res.owner === s.self || res.owner === 0) return; // Rebuilding here: served at the barrier. Orphaned: once there is a master.
   if (isQueued) res.removeWaiter(lock);
   lock.st = ST_LOCKING;
   const isReclaim = (lock.flags & LOCK_RECLAIM) !== 0;
@@ -122,7 +123,7 @@ function sendUnlock(s: EngineState, lock: Lock): void {
 }
 
 function sendCancel(s: EngineState, lock: Lock): void {
-  if (lock.res.owner === s.self) return; // Being rebuilt here: seen to at the barrier.
+  if (lock.res.owner === s.self || lock.res.owner === 0) return; // Being rebuilt here, or orphaned: seen to when it has a master.
   s.send(lock.res.domain, lock.res.owner, { k: 'CancelRequest', name: lock.res.name, id: lock.id });
 }
 
@@ -160,7 +161,7 @@ function sendOrServeConvert(s: EngineState, lock: Lock): void {
   const res = lock.res;
   if (isServedHere(s, res)) {
     serve.convert(s, res, lock, lock.want as Mode, (lock.flags & LOCK_TRY) !== 0, lock.putState, lock.putLvb);
-  } else if (res.owner !== s.self) {
+  } else if (res.owner !== s.self && res.owner !== 0) {
     sendConvert(s, lock);
   }
 }
@@ -183,6 +184,8 @@ function finishUnlock(s: EngineState, lock: Lock): void {
   const res = lock.res;
   lock.mayLeave = true;
   if (isServedHere(s, res)) serve.unlock(s, res, lock, lock.putState, lock.putLvb);
+  else if (res.owner === 0)
+    onUnlocked(s, lock); // Nobody is left who would have to know: the hold ends here.
   else if (res.owner !== s.self) sendUnlock(s, lock);
 }
 
@@ -193,6 +196,14 @@ export function cancel(s: EngineState, lock: Lock): boolean {
     res.removeWaiter(lock);
     remove(s, lock);
     return true;
+  }
+  if (res.state === RES_ORPHANED && lock.st === ST_LOCKING) {
+    remove(s, lock);
+    return true;
+  }
+  if (res.state === RES_ORPHANED && lock.st === ST_CONVERTING && lock.want > lock.mode) {
+    onDenied(s, lock, 'TSDLM_CANCELLED');
+    return false;
   }
   if (lock.st === ST_LOCKING) {
     if (isServedHere(s, res)) {
@@ -391,6 +402,7 @@ export function onGrantMessage(
     lock.lvb = m.lvb;
   }
   lock.since = s.now;
+  lock.res.isDoubtful = false;
   onGranted(s, lock);
 }
 

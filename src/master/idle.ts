@@ -7,11 +7,12 @@
  */
 import type { NodeId } from '../protocol/ids.js';
 import type { Domain } from './domain.js';
-import { type LockRes, RES_DROPPING, RES_MASTERING, RES_OWNED } from './lockres.js';
+import { type LockRes, RES_DROPPING, RES_MASTERING, RES_ORPHANED, RES_OWNED } from './lockres.js';
 import type { EngineState } from './state.js';
 
 /** The last local use ended: puts the resource on the idle list, if nothing else needs it. */
 export function touchIdle(s: EngineState, res: LockRes): void {
+  if (res.state === RES_ORPHANED && res.localCount === 0) res.domain.resources.delete(res.name);
   if (res.isIdle || !isUnused(s, res)) return;
   const domain = res.domain;
   if (domain.memberIds.size === 1 && res.owner === s.self) {
@@ -44,7 +45,12 @@ export function untouchIdle(res: LockRes): void {
 
 function isUnused(s: EngineState, res: LockRes): boolean {
   if (res.localCount > 0 || res.newWaiters.length > 0 || res.isUnconfirmed) return false;
-  if (res.state === RES_MASTERING) return !res.domain.mles.get(res.name)?.isAsking && !res.domain.askedBefore.has(res.name);
+  if (res.state === RES_MASTERING) {
+    const { domain } = res;
+    const mle = domain.mles.get(res.name);
+    if (mle?.isAsking || (mle && domain.mastery === 'servers' && mle.rivals.size > 0)) return false;
+    return !domain.askedBefore.has(res.name);
+  }
   if (res.state !== RES_OWNED) return false;
   if (res.owner !== s.self) return true;
   return !res.hasQueues && (res.refs === null || res.refs.size === 0);

@@ -1,7 +1,7 @@
 /**
  * One lock resource as one node sees it: who masters it, the local interest in it, and, on its master, the three queues.
  *
- * Invariants: `owner` is 0 exactly while the state is MASTERING. Queues are used only where owner is this node and the
+ * Invariants: `owner` is 0 exactly while the state is MASTERING or ORPHANED. Queues are used only where owner is this node and the
  * state is OWNED. Each lock in a queue has `lock.q` set to it; `grantedPr`/`grantedEx` count the granted and converting
  * locks by the mode in force, so that compatibility is decided without walking.
  */
@@ -24,7 +24,9 @@ export const RES_OWNED = 1;
 export const RES_REBUILDING = 2;
 /** A Deref is under way; new requests wait for DerefDone. */
 export const RES_DROPPING = 3;
-export type ResState = 0 | 1 | 2 | 3;
+/** Policy `servers`: locks are held here, their master is gone, and no server lives that could be the next. */
+export const RES_ORPHANED = 4;
+export type ResState = 0 | 1 | 2 | 3 | 4;
 
 /** A FIFO of locks, linked through the locks themselves. */
 export class LockQueue {
@@ -71,6 +73,8 @@ export class LockRes {
   gen = 0;
   /** The owner was assigned in a recovery and has not confirmed yet that it rebuilt the resource. */
   isUnconfirmed = false;
+  /** Policy `servers`: nothing was registered with this owner in a recovery, so it may not know the resource (nominate.ts). */
+  isDoubtful = false;
 
   readonly granted = new LockQueue(Q_GRANTED);
   readonly converting = new LockQueue(Q_CONVERTING);

@@ -14,6 +14,8 @@
  * Why it is safe: a round and all its answers belong to one domain epoch, whose members are the same for everybody, and
  * messages of other epochs are never handled. Inside one epoch a second asker is either told by the first (YES, MAYBE), or
  * held back by the NO it gave. Mastership of an existing resource changes hands only at a new epoch (recovery.ts).
+ *
+ * All this is the policy `peer`; a domain of policy `servers` goes the way of nominate.ts from here.
  */
 
 import type { NodeId } from '../protocol/ids.js';
@@ -21,31 +23,14 @@ import { ANSWER_MAYBE, ANSWER_NO, ANSWER_OWNER, ANSWER_RETRY, ANSWER_YES } from 
 import type { Domain, Mle } from './domain.js';
 import { touchIdle, untouchIdle } from './idle.js';
 import { type LockRes, RES_DROPPING, RES_MASTERING, RES_OWNED } from './lockres.js';
-import { NodeSet } from './node-set.js';
+import { becomeMaster, hasClaim, learnOwner, mleOf } from './mle.js';
+import { needServer, onServerReply, onServerRequest } from './nominate.js';
 import type { EngineState } from './state.js';
-import { LVB_INVALID } from './types.js';
-
-function mleOf(domain: Domain, name: string): Mle {
-  let mle = domain.mles.get(name);
-  if (!mle) {
-    mle = {
-      name,
-      isAsking: false,
-      pending: new NodeSet(),
-      rivals: new NodeSet(),
-      found: 0,
-      foundGen: 0,
-      isRetry: false,
-      retryAt: 0,
-    };
-    domain.mles.set(name, mle);
-  }
-  return mle;
-}
 
 /** A resource without a known master is needed: starts a round, unless one is running here or elsewhere. */
 export function needMaster(s: EngineState, res: LockRes): void {
   const domain = res.domain;
+  if (domain.mastery === 'servers') return needServer(s, res);
   if (domain.memberIds.size === 1) {
     domain.mles.delete(res.name);
     becomeMaster(s, res);
@@ -69,25 +54,8 @@ function ask(s: EngineState, res: LockRes, mle: Mle): void {
   s.sendToMembers(domain, () => ({ k: 'MasterRequest', name: res.name }));
 }
 
-/** This node masters the resource from now on, by a won round or as the only member. */
-function becomeMaster(s: EngineState, res: LockRes): void {
-  res.state = RES_OWNED;
-  res.owner = s.self;
-  res.gen = res.domain.epoch;
-  // What a claimed lock's value block was before the restart, nobody knows (rule 18).
-  if (hasClaim(res.domain, res)) res.lvbState = LVB_INVALID;
-  s.hooks.ownerKnown(res);
-}
-
-/** Another node masters the resource. */
-function learnOwner(s: EngineState, res: LockRes, owner: NodeId, gen: number): void {
-  res.state = RES_OWNED;
-  res.owner = owner;
-  res.gen = gen;
-  s.hooks.ownerKnown(res);
-}
-
 export function onMasterRequest(s: EngineState, domain: Domain, from: NodeId, name: string): void {
+  if (domain.mastery === 'servers') return onServerRequest(s, domain, from, name);
   const res = domain.resources.get(name);
   const reply = (answer: number, owner = 0, gen = 0): void =>
     s.send(domain, from, { k: 'MasterReply', name, answer, owner, gen });
@@ -105,18 +73,13 @@ export function onMasterRequest(s: EngineState, domain: Domain, from: NodeId, na
   return reply(mle.isAsking ? ANSWER_MAYBE : ANSWER_NO);
 }
 
-function hasClaim(domain: Domain, res: LockRes): boolean {
-  if (domain.claims.size === 0) return false;
-  for (const lock of domain.claims) if (lock.res === res) return true;
-  return false;
-}
-
 export function onMasterReply(
   s: EngineState,
   domain: Domain,
   from: NodeId,
   m: { name: string; answer: number; owner: NodeId; gen: number },
 ): void {
+  if (domain.mastery === 'servers') return onServerReply(s, domain, from, m);
   const mle = domain.mles.get(m.name);
   if (!mle?.isAsking || !mle.pending.delete(from)) return;
   if (m.answer === ANSWER_YES) {
@@ -191,6 +154,7 @@ export function onAssertMaster(
   from: NodeId,
   m: { name: string; owner: NodeId; gen: number },
 ): void {
+  if (domain.mastery === 'servers') return; // Nobody asserts there.
   const mle = domain.mles.get(m.name);
   const res = domain.resources.get(m.name);
   if (m.owner === from && res?.owner === s.self) {
@@ -242,7 +206,8 @@ export function tickMastery(s: EngineState, domain: Domain): void {
     if (mle.retryAt === 0 || mle.retryAt > s.now) continue;
     mle.retryAt = 0;
     const res = domain.resources.get(mle.name);
-    if (res?.state === RES_MASTERING && res.localCount > 0) {
+    const isNominee = domain.mastery === 'servers' && mle.rivals.size > 0;
+    if (res?.state === RES_MASTERING && (res.localCount > 0 || isNominee)) {
       needMaster(s, res);
     } else if (mle.rivals.size === 0 && !mle.isAsking) {
       domain.mles.delete(mle.name);

@@ -2,7 +2,8 @@
  * What the engine wants of the log: asked for again and again until a view shows it (commands may get lost, and may be
  * proposed twice).
  */
-import type { Command, NodeView } from '../membership/types.js';
+import type { Command, DomainView, MasteryPolicy, NodeView } from '../membership/types.js';
+import { ST_GONE } from './lock.js';
 import type { EngineState } from './state.js';
 
 /** This node's record in the view, if it is about this incarnation. */
@@ -21,6 +22,39 @@ export function isNodeOwnedMarked(s: EngineState): boolean {
   return ownRecord(s)?.nodeOwned ?? false;
 }
 
+function domainOf(s: EngineState, name: string): DomainView | undefined {
+  return s.view.domains.find((d) => d.name === name);
+}
+
+/** Nobody is in it: whoever comes next makes it anew, with another policy perhaps. */
+function isEmpty(domain: DomainView): boolean {
+  return domain.members.length === 0 && domain.leaving.length === 0;
+}
+
+/** Why this node may not join the domain with this policy (null: with the configured one), or null. */
+export function contradiction(s: EngineState, name: string, mastery: MasteryPolicy | null): string | null {
+  const domain = domainOf(s, name);
+  const wished = mastery ?? s.mastery.domains.get(name);
+  if (!domain || isEmpty(domain) || wished === undefined || wished === domain.mastery) return null;
+  const who = mastery === null ? "this node's configuration" : 'this request';
+  return `domain ${name} has mastery "${domain.mastery}" as long as any node is in it, and ${who} says "${wished}"`;
+}
+
+/** Says so in the log, too. */
+export function isContradicted(s: EngineState, name: string): boolean {
+  const text = contradiction(s, name, null);
+  if (text !== null) s.note('warn', 'mastery-contradiction', { domain: name, text });
+  return text !== null;
+}
+
+/** Asks for this node's membership in a domain; null: the policy that the configuration says, or that the domain has. */
+export function proposeJoin(s: EngineState, name: string, mastery: MasteryPolicy | null): void {
+  const domain = domainOf(s, name);
+  const present = domain && !isEmpty(domain) ? domain.mastery : undefined;
+  const policy = mastery ?? s.mastery.domains.get(name) ?? present ?? s.mastery.standard;
+  s.out.propose({ c: 'domainJoin', node: s.self, startCount: s.startCount, name, mastery: policy });
+}
+
 /** Domains that requests wait for, the node-owned mark, the first step of a clean leave, new epochs. */
 export function proposeWanted(s: EngineState): void {
   const me = ownRecord(s);
@@ -30,11 +64,19 @@ export function proposeWanted(s: EngineState): void {
   if (me.state === 'in' || me.state === 'suspect') {
     const wanted = new Set<string>();
     let isMarkWanted = false;
-    for (const lock of s.waiting) {
-      if (!s.domains.has(lock.domain)) wanted.add(lock.domain);
+    for (const lock of [...s.waiting]) {
+      if (!s.domains.has(lock.domain)) {
+        if (!wanted.has(lock.domain) && isContradicted(s, lock.domain)) {
+          s.waiting.delete(lock);
+          lock.st = ST_GONE;
+          s.out.denied(lock, 'TSDLM_NOT_ALLOWED');
+          continue;
+        }
+        wanted.add(lock.domain);
+      }
       if (lock.nodeOwned && !isNodeOwnedMarked(s)) isMarkWanted = true;
     }
-    for (const name of [...wanted].sort()) propose({ c: 'domainJoin', ...who, name });
+    for (const name of [...wanted].sort()) proposeJoin(s, name, null);
     if (isMarkWanted) propose({ c: 'nodeOwned', ...who, on: true });
   }
   // Also while it is to be fenced: what was not begun is withdrawn then.

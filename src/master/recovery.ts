@@ -16,6 +16,9 @@
  *   5. barrier RecoveryDone: everybody has registered; new masters rebuild, serve, and say RecoveryActive, which confirms;
  *   6. every request under way is sent again to its (old or new) master, which knows repeated ones by their id.
  * Resources of living masters are served all the time. A second change in the middle starts again from 1.
+ *
+ * Under the policy `servers` only servers of the epoch are places. A member that is no server any more hands over like one that
+ * leaves, and keeps its own locks. Where no server lives, locks stay *orphaned* with their holders, and are placed when one comes.
  */
 
 import type { DomainView, Member } from '../membership/types.js';
@@ -29,13 +32,13 @@ import type { Domain } from './domain.js';
 import * as hold from './hold.js';
 import { touchIdle, untouchIdle } from './idle.js';
 import { Lock, Q_GRANTED, Q_NONE, ST_CONVERTING, ST_LOCKING, ST_NEW, ST_UNLOCKING } from './lock.js';
-import { type LockRes, RES_DROPPING, RES_MASTERING, RES_OWNED, RES_REBUILDING } from './lockres.js';
+import { type LockRes, RES_DROPPING, RES_MASTERING, RES_ORPHANED, RES_OWNED, RES_REBUILDING } from './lockres.js';
 import { startRounds, voidRounds } from './mastery.js';
 import { placeResource } from './placement.js';
 import { fillQueues, lockFromRegistration, rebuildOf, registration } from './rebuild.js';
 import * as serve from './serve.js';
 import type { EngineState } from './state.js';
-import { LVB_INVALID } from './types.js';
+import { LVB_INVALID, LVB_NONE } from './types.js';
 
 /**
  * Brings the domain to the view's epoch. `claims`: node-owned locks of before a restart that this node has to place.
@@ -44,8 +47,12 @@ import { LVB_INVALID } from './types.js';
 export function applyDomainView(s: EngineState, domain: Domain, view: DomainView, claims: Lock[]): void {
   const isGone = goneTest(domain, view);
   const wasLeaving = domain.isLeaving;
+  const wasMaster = domain.masterIds.has(s.self);
   domain.epoch = view.epoch;
+  domain.mastery = view.mastery;
   domain.members = view.members;
+  domain.masters = view.mastery === 'peer' ? view.members : view.members.filter((m) => view.servers.includes(m.node));
+  domain.masterIds = new Set(domain.masters.map((m) => m.node));
   domain.leaving = view.leaving;
   domain.memberIds = new Set(view.members.map((m) => m.node));
   domain.barrierIds = new Set([...view.members, ...view.leaving].map((m) => m.node));
@@ -58,7 +65,7 @@ export function applyDomainView(s: EngineState, domain: Domain, view: DomainView
 
   domain.rebuilding.clear();
   purgeGone(s, domain, isGone, view.members);
-  if (domain.isLeaving && !wasLeaving) collectHandOver(s, domain);
+  if (domain.isLeaving ? !wasLeaving : wasMaster && !domain.masterIds.has(s.self)) collectHandOver(s, domain);
   placeOrphans(s, domain, isGone);
   register(s, domain);
   for (const lock of claims) hold.attachClaim(s, domain, lock);
@@ -116,16 +123,31 @@ function purgeGone(s: EngineState, domain: Domain, isGone: (node: NodeId) => boo
 
 /** New masters for resources whose master is gone or leaving. */
 function placeOrphans(s: EngineState, domain: Domain, isGone: (node: NodeId) => boolean): void {
-  const isLost = (node: NodeId): boolean => isGone(node) || !domain.memberIds.has(node);
+  const isLost = (node: NodeId): boolean => isGone(node) || !domain.masterIds.has(node);
+  const mayMaster = domain.masterIds.has(s.self);
+  const isToTell = domain.mastery === 'peer' ? null : resourcesToTell(s, domain);
+  const unknown = new Set<LockRes>();
   for (const res of domain.resources.values()) {
     if (res.state === RES_MASTERING) continue;
-    if (res.state === RES_OWNED && res.owner === s.self && !domain.isLeaving) continue;
-    if (res.state === RES_REBUILDING && !domain.isLeaving) {
+    if (res.state === RES_OWNED && res.owner === s.self && mayMaster) continue;
+    if (res.state === RES_REBUILDING && mayMaster) {
       // Not confirmed to anybody: holders register again in this epoch. Our own locks take part as they are.
       res.refs = null;
       if (res.localCount === 0) dropRecord(domain, res);
       else confirmClaims(s, res);
       continue;
+    }
+    if (isToTell !== null && res.localCount > 0 && !domain.isLeaving && (res.isDoubtful || !isToTell.has(res))) {
+      if (isLost(res.owner)) {
+        unknown.add(res);
+        continue;
+      }
+      if (res.isUnconfirmed) {
+        // It may have begun to serve in the epoch before, and know us; or not.
+        res.isUnconfirmed = false;
+        domain.unconfirmed.delete(res);
+        res.isDoubtful = true;
+      }
     }
     if (!isLost(res.owner)) continue;
     if (res.localCount === 0 || domain.isLeaving) {
@@ -141,21 +163,67 @@ function placeOrphans(s: EngineState, domain: Domain, isGone: (node: NodeId) => 
     }
     place(s, domain, res);
   }
+  if (unknown.size > 0) askAnew(s, unknown);
   for (const [name, entry] of domain.handing) {
-    if (isLost(entry.target)) entry.target = placeResource(name, domain.members);
-    if (entry.target === 0) domain.handing.delete(name);
+    if (isLost(entry.target)) entry.target = placeResource(name, domain.masters);
+    if (entry.target === 0 || entry.target === s.self) domain.handing.delete(name);
+    if (entry.target === s.self) {
+      // No server for a while, and again: what we were handing over comes back.
+      rebuildOf(domain, name).handed = entry.data;
+      adopt(s, domain, s.resource(domain, name));
+    }
   }
 }
 
 /** Gives the resource the master that hashing names, unconfirmed until that one says RecoveryActive. */
 function place(s: EngineState, domain: Domain, res: LockRes): NodeId {
-  const target = placeResource(res.name, domain.members);
+  const target = placeResource(res.name, domain.masters);
   res.owner = target;
   res.gen = domain.epoch;
-  res.isUnconfirmed = true;
+  res.isDoubtful = false;
+  res.isUnconfirmed = target !== 0;
+  if (target === 0) {
+    res.state = RES_ORPHANED;
+    domain.unconfirmed.delete(res);
+    return target;
+  }
+  if (target === s.self) res.refs = null;
   res.state = target === s.self ? RES_REBUILDING : RES_OWNED;
   domain.unconfirmed.add(res);
   return target;
+}
+
+/** Resources of which this node has something to register with a new master. */
+function resourcesToTell(s: EngineState, domain: Domain): Set<LockRes> {
+  const told = new Set<LockRes>();
+  for (const lock of s.own.values()) {
+    if (lock.res.domain === domain && !told.has(lock.res) && registration(lock, s.now)) told.add(lock.res);
+  }
+  return told;
+}
+
+/**
+ * Nothing of ours on these resources would be registered, so their new master would not know us: under `servers` such a belief
+ * must not be (nominate.ts). What is under way is asked for anew; a release is complete, because nobody has to know of it.
+ */
+function askAnew(s: EngineState, resources: ReadonlySet<LockRes>): void {
+  for (const res of resources) {
+    res.state = RES_MASTERING;
+    res.owner = 0;
+    res.isUnconfirmed = res.isDoubtful = false;
+    res.domain.unconfirmed.delete(res);
+  }
+  for (const lock of [...s.own.values()]) {
+    if (!resources.has(lock.res)) continue;
+    if (lock.st === ST_UNLOCKING && lock.mayLeave) {
+      hold.onUnlocked(s, lock);
+    } else if (lock.st === ST_LOCKING && lock.isZombie) {
+      hold.remove(s, lock);
+    } else if (lock.st === ST_LOCKING) {
+      lock.st = ST_NEW;
+      lock.res.addWaiter(lock);
+    }
+  }
 }
 
 function dropRecord(domain: Domain, res: LockRes): void {
@@ -164,7 +232,7 @@ function dropRecord(domain: Domain, res: LockRes): void {
   domain.resources.delete(res.name);
 }
 
-/** We leave: all we master goes to members; what nobody else uses is forgotten. */
+/** We leave, or are no server any more: all we master goes to others; what nobody uses is forgotten. */
 function collectHandOver(s: EngineState, domain: Domain): void {
   for (const res of domain.resources.values()) {
     if (res.owner !== s.self || res.state !== RES_OWNED) continue;
@@ -180,10 +248,24 @@ function collectHandOver(s: EngineState, domain: Domain): void {
       converting: res.converting.toArray().map((l) => [l.node, l.id]),
       blocked: res.blocked.toArray().map((l) => [l.node, l.id]),
     };
-    domain.handing.set(res.name, { target: placeResource(res.name, domain.members), data });
+    const target = placeResource(res.name, domain.masters);
+    if (target !== 0) domain.handing.set(res.name, { target, data });
   }
-  for (const res of [...domain.resources.values()]) if (res.owner === s.self) dropRecord(domain, res);
+  for (const res of [...domain.resources.values()]) {
+    if (res.owner !== s.self) continue;
+    if (res.localCount === 0 || domain.isLeaving) dropRecord(domain, res);
+    else if (res.state === RES_OWNED) stopServing(res);
+  }
   domain.remote.clear();
+}
+
+/** Locks of local owners on what we do not master any more: from now on only the owner's side of them is here. */
+function stopServing(res: LockRes): void {
+  for (const queue of [res.granted, res.converting, res.blocked]) for (const lock of queue.toArray()) queue.remove(lock);
+  res.grantedPr = res.grantedEx = 0;
+  res.refs = null;
+  res.lvbState = LVB_NONE;
+  res.lvb = null;
 }
 
 function exHolder(res: LockRes): Lock | null {
@@ -335,11 +417,10 @@ function rebuildResource(s: EngineState, domain: Domain, res: LockRes, local: Lo
   res.gen = domain.epoch;
   res.isUnconfirmed = false;
   domain.unconfirmed.delete(res);
-  res.refs = null;
   const locks = [...(rebuild?.locks.values() ?? [])];
   for (const lock of locks) {
-    if (lock.isReleasing) continue; // It lends its value block, and is gone.
     res.addRef(lock.node);
+    if (lock.isReleasing) continue; // It lends its value block, and is gone.
     remoteLocks(domain, lock.node).set(lock.id, lock);
   }
   fillQueues(res, [...locks, ...local], rebuild?.handed ?? null);
@@ -376,8 +457,15 @@ export function onRecoveryActive(s: EngineState, domain: Domain, from: NodeId): 
   for (const [name, entry] of domain.handing) if (entry.target === from) domain.handing.delete(name);
 }
 
+/** A peer takes us for a master, and the view says that we may not be one: nothing it says of that counts. */
+function isRefused(s: EngineState, domain: Domain, from: NodeId, what: string): boolean {
+  if (domain.masterIds.has(s.self)) return false;
+  s.note('warn', 'not-a-server', { domain: domain.name, from, what });
+  return true;
+}
+
 export function onRegister(s: EngineState, domain: Domain, from: NodeId, locks: RegisteredLock[]): void {
-  if (!domain.isRecovering) return;
+  if (!domain.isRecovering || isRefused(s, domain, from, 'Register')) return;
   for (const entry of locks) {
     const res = s.resource(domain, entry.name);
     // Already rebuilt in an earlier epoch: we know it all, and better.
@@ -391,8 +479,8 @@ export function onRegister(s: EngineState, domain: Domain, from: NodeId, locks: 
   }
 }
 
-export function onHandOver(s: EngineState, domain: Domain, resources: HandedResource[]): void {
-  if (!domain.isRecovering) return;
+export function onHandOver(s: EngineState, domain: Domain, from: NodeId, resources: HandedResource[]): void {
+  if (!domain.isRecovering || isRefused(s, domain, from, 'HandOver')) return;
   for (const handed of resources) {
     const res = s.resource(domain, handed.name);
     if (res.state === RES_OWNED && res.owner === s.self) continue;
@@ -408,10 +496,12 @@ function adopt(s: EngineState, domain: Domain, res: LockRes): void {
     throw new InvariantError(`${domain.name}/${res.name} was placed here, but its locks here have node ${res.owner} as master`);
   }
   if (res.isIdle) untouchIdle(res);
+  res.refs = null;
   res.state = RES_REBUILDING;
   res.owner = s.self;
   res.gen = domain.epoch;
   res.isUnconfirmed = true;
+  res.isDoubtful = false;
   domain.unconfirmed.add(res);
   // Our own claim on it counts as held like the registrations of the others: we are its new master.
   confirmClaims(s, res);

@@ -3,7 +3,7 @@
  * part needs. The parts (serve, hold, mastery, recovery, idle) are functions over this state and know each other only
  * through `hooks` where a call would run against the direction of imports.
  */
-import type { View } from '../membership/types.js';
+import type { MasteryWishes, View } from '../membership/types.js';
 import type { ErrorCode } from '../protocol/errors.js';
 import { IdMap } from '../protocol/id-map.js';
 import type { LockId, Millis, NodeId, StartCount } from '../protocol/ids.js';
@@ -91,6 +91,8 @@ export class EngineState {
   isOver = false;
   /** The operator takes the risk that an expired lease frees node-owned locks (`unsafe_node_owned`). */
   isNodeOwnedUnsafe = false;
+  /** Policies of the domains that this node makes. */
+  mastery: MasteryWishes = { standard: 'peer', domains: new Map() };
   /** Clean stop under way. */
   isStopping = false;
 

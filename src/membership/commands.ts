@@ -9,7 +9,7 @@ import type { Incarnation, NodeId } from '../protocol/ids.js';
 import { NODE_MAX } from '../protocol/ids.js';
 import { bool, domain, type Field, type FieldTable, list, node, num, record, text, u32, u53 } from '../protocol/schema.js';
 import { FENCE_DETAIL_BYTES } from './fence-record.js';
-import type { Command, NodeConfig } from './types.js';
+import { type Command, MASTERY_POLICIES, type MasteryPolicy, type NodeConfig } from './types.js';
 
 const id = text(64);
 
@@ -28,6 +28,11 @@ const nodesField = list(record('node', nodeFields), NODE_MAX);
 export const reason = text(200);
 /** All method names of one fence level, joined. */
 export const methodsField = text(1200);
+/** Who may master: a word of MASTERY_POLICIES. */
+export const masteryField: Field<MasteryPolicy> = {
+  kind: 'mastery',
+  is: (v: unknown): v is MasteryPolicy => MASTERY_POLICIES.includes(v as MasteryPolicy),
+};
 const about = { node, startCount: u53 };
 /** Who gave an order by hand. */
 export const who = text(200);
@@ -45,7 +50,7 @@ export const fenceTry = {
 
 const TABLES: Readonly<Record<Command['c'], FieldTable>> = {
   noop: {},
-  cluster: { id, nodes: nodesField },
+  cluster: { id, nodes: nodesField, mastery: masteryField },
   voter: { table: u32, node, on: bool },
   join: { node, inc: incarnationField },
   suspect: about,
@@ -60,7 +65,7 @@ const TABLES: Readonly<Record<Command['c'], FieldTable>> = {
   trust: { node, method: text(64), who },
   nodeLeave: about,
   nodeLeft: about,
-  domainJoin: { ...about, name: domain },
+  domainJoin: { ...about, name: domain, mastery: masteryField },
   domainLeave: { ...about, dom: u32 },
   domainLeft: { ...about, dom: u32 },
   bump: { dom: u32, epoch: u32 },

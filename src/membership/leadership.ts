@@ -18,7 +18,7 @@ import { type AckMemory, LeaderLeases, type OwnLease } from './lease.js';
 import type { Presence } from './presence.js';
 import type { Raft } from './raft.js';
 import type { TimeLimits } from './time-limits.js';
-import type { Command, FenceVerdict, MembershipOutput, NodeConfig, TableCommand, View } from './types.js';
+import type { Command, FenceVerdict, MasteryPolicy, MembershipOutput, NodeConfig, TableCommand, View } from './types.js';
 import { applyCommand, findNode, isLiveAs } from './view.js';
 import { type TableVerdict, VoterChanges } from './voter-change.js';
 
@@ -32,6 +32,8 @@ export interface LeadershipContext {
   /** The nodes as configured, for a log that does not name them yet. */
   nodes: readonly NodeConfig[];
   limits: TimeLimits;
+  /** Of the domain `default`, in a new log. */
+  mastery: MasteryPolicy;
   output: MembershipOutput;
   raft: Raft;
   bootstrap: Bootstrap;
@@ -175,7 +177,7 @@ export class Leadership {
     if (votersChanged) this.voterChanges.committed(now);
     // The first leader of a new log says which cluster it is.
     if (command.c === 'noop' && entry.term === raft.term && this.ahead.clusterId === '') {
-      this.append(now, { c: 'cluster', id: bootstrap.clusterId, nodes: this.c.nodes.slice() });
+      this.append(now, { c: 'cluster', id: bootstrap.clusterId, nodes: this.c.nodes.slice(), mastery: this.c.mastery });
     }
   }
 

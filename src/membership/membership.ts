@@ -28,7 +28,7 @@ import type {
   TableCommand,
   View,
 } from './types.js';
-import { applyCommand, findNode, initialView, isLive, isLiveAs } from './view.js';
+import { applyCommand, DEFAULT_DOMAIN, findNode, initialView, isLive, isLiveAs } from './view.js';
 import { parseView } from './view-check.js';
 import type { TableVerdict } from './voter-change.js';
 import { sameVoters, votersOf } from './voter-set.js';
@@ -129,6 +129,7 @@ export class Membership implements MembershipApi {
     this.leadership = new Leadership({
       self: init.self,
       limits: init.limits,
+      mastery: init.mastery?.domains.get(DEFAULT_DOMAIN) ?? init.mastery?.standard ?? 'peer',
       output,
       raft: this.raft,
       bootstrap: this.bootstrap,

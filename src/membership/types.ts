@@ -34,6 +34,15 @@ export interface NodeView extends NodeConfig {
   since: Epoch;
 }
 
+/** Who may master the names of a domain: any member (as ocfs2), or only its members that vote (as LOCK_GULM's servers). */
+export const MASTERY_POLICIES = ['peer', 'servers'] as const;
+export type MasteryPolicy = (typeof MASTERY_POLICIES)[number];
+/** What a node's configuration asks for: the policy of named domains, and of all others that it makes. */
+export interface MasteryWishes {
+  standard: MasteryPolicy;
+  domains: ReadonlyMap<string, MasteryPolicy>;
+}
+
 /** One incarnation of a node in a domain. */
 export interface Member {
   node: NodeId;
@@ -46,10 +55,14 @@ export interface DomainView {
   /** Number of the domain, never reused. */
   dom: number;
   name: string;
-  /** Epoch of the last change of this domain's members. Lock messages of another domain epoch are not handled. */
+  /** Set when the domain is made, for ever. */
+  mastery: MasteryPolicy;
+  /** Epoch of the last change of this domain's members, or servers. Lock messages of another domain epoch are not handled. */
   epoch: Epoch;
-  /** Sorted by node. They take part in mastery. */
+  /** Sorted by node. They may own locks; under `peer` they master too. */
   members: Member[];
+  /** Under `servers`: the members that may master in this epoch, sorted; they change only with the epoch. Empty under `peer`. */
+  servers: NodeId[];
   /** Sorted by node. They own nothing any more and are handing over their masterships. */
   leaving: Member[];
 }
@@ -127,8 +140,11 @@ export type TableCommand =
  */
 export type Command =
   | { c: 'noop' }
-  /** Names the cluster and its nodes, once: the leader's first command in a new log. From here on the log says who votes. */
-  | { c: 'cluster'; id: string; nodes: NodeConfig[] }
+  /**
+   * Names the cluster and its nodes, once: the leader's first command in a new log. From here on the log says who votes.
+   * `mastery`: who masters in the domain `default`.
+   */
+  | { c: 'cluster'; id: string; nodes: NodeConfig[]; mastery: MasteryPolicy }
   | TableCommand
   /** New member, or the next incarnation of one (the leader has made sure that the old one is over). New epoch. */
   | { c: 'join'; node: NodeId; inc: Incarnation }
@@ -150,7 +166,8 @@ export type Command =
   | { c: 'nodeLeave'; node: NodeId; startCount: StartCount }
   /** Clean leave, last step. New epoch. */
   | { c: 'nodeLeft'; node: NodeId; startCount: StartCount }
-  | { c: 'domainJoin'; node: NodeId; startCount: StartCount; name: string }
+  /** `mastery` counts when this makes the domain; to a domain of another policy nobody is admitted by it. */
+  | { c: 'domainJoin'; node: NodeId; startCount: StartCount; name: string; mastery: MasteryPolicy }
   | { c: 'domainLeave'; node: NodeId; startCount: StartCount; dom: number }
   | { c: 'domainLeft'; node: NodeId; startCount: StartCount; dom: number }
   /** Lock messages of a pair were lost (link reset): a new domain epoch makes everybody drive its requests again (rule 25). */
@@ -198,6 +215,8 @@ export interface MembershipInit {
   /** Seed of the generator for election time-outs. */
   seed: number;
   now: Millis;
+  /** Policies of the domains that this node makes, `default` among them should it name the cluster. Default: all `peer`. */
+  mastery?: MasteryWishes;
   /** A cluster id for the case that this node bootstraps (random, from the host). */
   newClusterId: string;
   /** Entries kept behind the snapshot; the log is cut when it exceeds twice this. Default 1000. */

@@ -7,7 +7,7 @@
 import { NODE_MAX } from '../protocol/ids.js';
 import { DOMAINS_MAX } from '../protocol/limits.js';
 import { bool, domain, type Field, list, node, nullable, num, record, text, u32, u53 } from '../protocol/schema.js';
-import { fenceTry, incarnationField, methodsField, nodeFields, reason, who } from './commands.js';
+import { fenceTry, incarnationField, masteryField, methodsField, nodeFields, reason, who } from './commands.js';
 import { DISTRUSTED_MAX, FENCE_DETAIL_BYTES, FENCE_RECORDS_MAX, FENCE_TRIES_MAX, FENCERS_MAX } from './fence-record.js';
 import type { FenceRecord, NodeState, View } from './types.js';
 
@@ -55,7 +55,18 @@ const viewField = record('view', {
     }),
     NODE_MAX,
   ),
-  domains: list(record('domain', { dom: u32, name: domain, epoch: u32, members, leaving: members }), DOMAINS_MAX),
+  domains: list(
+    record('domain', {
+      dom: u32,
+      name: domain,
+      mastery: masteryField,
+      epoch: u32,
+      members,
+      leaving: members,
+      servers: list(node, NODE_MAX),
+    }),
+    DOMAINS_MAX,
+  ),
   nextDom: u32,
   // A node may be added for each record that cannot go because it is under way.
   fencings: list(fencing, FENCE_RECORDS_MAX + NODE_MAX),

@@ -11,7 +11,7 @@ import { EPOCH_MAX, type Epoch, type Incarnation, type NodeId, type StartCount }
 import { DOMAINS_MAX } from '../protocol/limits.js';
 import { openFence, recordFence } from './fence-record.js';
 import { applyTable, blankNode } from './node-table.js';
-import type { Command, DomainView, Member, NodeConfig, NodeState, NodeView, View } from './types.js';
+import type { Command, DomainView, MasteryPolicy, Member, NodeConfig, NodeState, NodeView, View } from './types.js';
 
 /** Domain that every node is in from its join on. */
 export const DEFAULT_DOM = 1;
@@ -43,9 +43,57 @@ export function isLiveAs(view: View, id: NodeId, startCount: StartCount): boolea
   return node !== undefined && isLive(node) && node.incarnation?.startCount === startCount;
 }
 
-/** Applies one command; the same object comes back when it has no effect. */
+/** The node may master in a domain of policy `servers`: it votes. */
+export function isServer(node: NodeView): boolean {
+  return node.voter;
+}
+
+/**
+ * Applies one command; the same object comes back when it has no effect.
+ *
+ * The servers of a domain are part of its epoch: they are worked out here once, for whatever changed the epoch, and a command that
+ * changes who votes makes a new epoch for the domains that this concerns. So masterships change at epochs only, under `servers` too.
+ */
 export function applyCommand(view: View, command: Command): View {
-  return recordFence(view, step(view, command), command);
+  const next = step(view, command);
+  return recordFence(view, next === view ? view : withServers(view, next), command);
+}
+
+function withServers(before: View, view: View): View {
+  const old = new Map(before.domains.map((d) => [d.dom, d]));
+  const raised = Math.max(view.epoch, before.epoch + 1);
+  let { epoch } = view;
+  const domains = view.domains.map((d) => {
+    if (d.mastery === 'peer') return d;
+    const members = withLiveServers(view, d);
+    const servers = serversAmong(view, members);
+    if (members === d.members && servers.join() === d.servers.join()) return d;
+    if (old.get(d.dom)?.epoch !== d.epoch) return { ...d, members, servers };
+    if (raised > EPOCH_MAX) return d;
+    epoch = raised;
+    return { ...d, epoch, members, servers };
+  });
+  return domains.every((d, i) => d === view.domains[i]) ? view : { ...view, epoch, domains };
+}
+
+/** Whoever votes serves every domain of that policy that anybody is in, without having to ask for it. */
+function withLiveServers(view: View, domain: DomainView): Member[] {
+  let { members } = domain;
+  if (members.length === 0) return members;
+  for (const n of view.nodes) {
+    if (!isServer(n) || !isLive(n) || n.incarnation === null) continue;
+    if (members.some((m) => m.node === n.id) || domain.leaving.some((m) => m.node === n.id)) continue;
+    members = insert(members, { node: n.id, startCount: n.incarnation.startCount, continues: 0 });
+  }
+  return members;
+}
+
+function serversAmong(view: View, members: readonly Member[]): NodeId[] {
+  return members.map((m) => m.node).filter((id) => view.nodes.some((n) => n.id === id && isServer(n)));
+}
+
+function blankDomain(dom: number, name: string, mastery: MasteryPolicy, epoch: Epoch): DomainView {
+  return { dom, name, mastery, epoch, members: [], leaving: [], servers: [] };
 }
 
 function step(view: View, command: Command): View {
@@ -58,8 +106,7 @@ function step(view: View, command: Command): View {
     case 'trust':
       return view;
     case 'cluster':
-      if (view.clusterId !== '' || command.id === '') return view;
-      return { ...view, clusterId: command.id, table: view.table + 1, nodes: blankNodes(command.nodes) };
+      return applyCluster(view, command);
     case 'voter':
       return applyTable(view, command);
     case 'join':
@@ -85,7 +132,7 @@ function step(view: View, command: Command): View {
     case 'nodeLeave':
       return applyNodeLeave(view, command);
     case 'domainJoin':
-      return applyDomainJoin(view, command, command.name);
+      return applyDomainJoin(view, command, command.name, command.mastery);
     case 'domainLeave':
     case 'domainLeft':
       return applyDomainLeave(view, command, command.dom, command.c === 'domainLeave');
@@ -98,6 +145,20 @@ function step(view: View, command: Command): View {
     case 'epoch':
       return command.epoch !== view.epoch || isLastEpoch(view) ? view : { ...view, epoch: view.epoch + 1 };
   }
+}
+
+function applyCluster(view: View, command: Extract<Command, { c: 'cluster' }>): View {
+  if (view.clusterId !== '' || command.id === '') return view;
+  const isMade = view.domains.some((d) => d.dom === DEFAULT_DOM);
+  const made = blankDomain(DEFAULT_DOM, DEFAULT_DOMAIN, command.mastery, view.epoch);
+  return {
+    ...view,
+    clusterId: command.id,
+    table: view.table + 1,
+    nodes: blankNodes(command.nodes),
+    domains: isMade ? view.domains : [made, ...view.domains],
+    nextDom: Math.max(view.nextDom, DEFAULT_DOM + 1),
+  };
 }
 
 interface About {
@@ -151,9 +212,7 @@ function applyJoin(view: View, id: NodeId, inc: Incarnation): View {
   const epoch = view.epoch + 1;
   const member: Member = { node: id, startCount: inc.startCount, continues };
   const known = view.domains.some((d) => d.dom === DEFAULT_DOM);
-  const all = known
-    ? view.domains
-    : [{ dom: DEFAULT_DOM, name: DEFAULT_DOMAIN, epoch, members: [], leaving: [] }, ...view.domains];
+  const all = known ? view.domains : [blankDomain(DEFAULT_DOM, DEFAULT_DOMAIN, 'peer', epoch), ...view.domains];
   const domains = changeDomains(all, epoch, (d) => {
     const stays = d.dom === DEFAULT_DOM || (continues !== 0 && d.members.some((m) => m.node === id));
     const members = without(d.members, id);
@@ -197,17 +256,20 @@ function applyNodeLeave(view: View, about: About): View {
   return { ...view, epoch, domains, nodes: replaceNode(view, { ...node, state: 'leaving', since: epoch }) };
 }
 
-function applyDomainJoin(view: View, about: About, name: string): View {
+function applyDomainJoin(view: View, about: About, name: string, mastery: MasteryPolicy): View {
   if (current(view, about, ['in', 'suspect']) === undefined || isLastEpoch(view)) return view;
   const epoch = view.epoch + 1;
   const member: Member = { node: about.node, startCount: about.startCount, continues: 0 };
   const domain = view.domains.find((d) => d.name === name);
-  if (domain === undefined) {
-    const room = makeRoom(view.domains);
+  const isLeft = domain !== undefined && domain.members.length === 0 && domain.leaving.length === 0;
+  if (domain === undefined || (isLeft && domain.mastery !== mastery && domain.dom !== DEFAULT_DOM)) {
+    // A domain that nobody is in has no locks: made anew it may have another policy.
+    const room = makeRoom(view.domains.filter((d) => d !== domain));
     if (room === null) return view;
-    const added: DomainView = { dom: view.nextDom, name, epoch, members: [member], leaving: [] };
+    const added: DomainView = { ...blankDomain(view.nextDom, name, mastery, epoch), members: [member] };
     return { ...view, epoch, nextDom: view.nextDom + 1, domains: [...room, added] };
   }
+  if (domain.mastery !== mastery) return view;
   if (domain.members.some((m) => m.node === about.node) || domain.leaving.some((m) => m.node === about.node)) return view;
   const domains = changeDomains(view.domains, epoch, (d) =>
     d === domain ? withMembers(d, insert(d.members, member), d.leaving) : d,

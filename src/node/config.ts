@@ -13,7 +13,7 @@ import { dirname, isAbsolute, resolve } from 'node:path';
 import { secretFileFault } from '../fence/secret-file.js';
 import type { FenceMethodConfig } from '../fence/types.js';
 import { deriveTimeLimits, type TimeLimits, type TimeLimitsInput } from '../membership/time-limits.js';
-import type { NodeConfig } from '../membership/types.js';
+import { MASTERY_POLICIES, type MasteryPolicy, type NodeConfig } from '../membership/types.js';
 import { TsdlmError } from '../protocol/errors.js';
 import type { NodeId } from '../protocol/ids.js';
 import { DOMAINS_MAX } from '../protocol/limits.js';
@@ -30,10 +30,6 @@ export const DEFAULT_PORT = 7719;
 const FENCE_MONITOR_MS = 60_000;
 const KEY_CHARS_MIN = 16;
 const KEY_CHARS_MAX = 4096;
-
-/** Who may master the locks of a domain: any member (as ocfs2), or voters only (as LOCK_GULM). */
-export const DOMAIN_POLICIES = ['peer'] as const;
-export type DomainPolicy = (typeof DOMAIN_POLICIES)[number];
 
 export interface Config {
   /** File it came from, or '' for none. */
@@ -67,7 +63,9 @@ export interface Config {
   neverPaused: boolean;
   /** Rule 2: this node is ended by something other than its own lease, or the operator takes the risk. */
   nodeOwnedAllowed: boolean;
-  domains: Map<string, { policy: DomainPolicy }>;
+  /** Who masters in domains that this cluster makes and that are not named below: any member (`peer`), or voters only (`servers`). */
+  mastery: MasteryPolicy;
+  domains: Map<string, { mastery: MasteryPolicy }>;
   logLevel: LogLevel;
   /** What is allowed but probably not meant. */
   warnings: string[];
@@ -164,10 +162,10 @@ function readLimits(top: TableReader, complaints: Complaints): TimeLimits {
   }
 }
 
-function readDomains(top: TableReader): Map<string, { policy: DomainPolicy }> {
-  const domains = new Map<string, { policy: DomainPolicy }>();
+function readDomains(top: TableReader, mastery: MasteryPolicy): Map<string, { mastery: MasteryPolicy }> {
+  const domains = new Map<string, { mastery: MasteryPolicy }>();
   for (const [name, table] of top.tables('domains', DOMAINS_MAX)) {
-    domains.set(name, { policy: table.oneOf('policy', DOMAIN_POLICIES) ?? 'peer' });
+    domains.set(name, { mastery: table.oneOf('mastery', MASTERY_POLICIES) ?? mastery });
     table.finish();
   }
   return domains;
@@ -219,7 +217,8 @@ export function loadConfig(source: ConfigSource = {}): Config {
   });
   const configured = readNodes(top, fenceMethods, complaints, DEFAULT_PORT);
   const fenceMonitorMs = top.integer('fence_monitor_ms', 0, 3_600_000, ' milliseconds; 0 = never');
-  const domains = readDomains(top);
+  const mastery = top.oneOf('mastery', MASTERY_POLICIES) ?? 'peer';
+  const domains = readDomains(top, mastery);
   const stateDir = top.text('state_dir');
   const machineId = top.text('machine_id', { pattern: /^[0-9a-f]{32}$/, wanted: '32 hexadecimal digits, as in /etc/machine-id' });
   const bootIdFile = top.text('boot_id_file');
@@ -295,6 +294,7 @@ export function loadConfig(source: ConfigSource = {}): Config {
     unsafeNodeOwned,
     neverPaused,
     nodeOwnedAllowed: unsafeNodeOwned || me.fence.some((level) => level.every((name) => name !== 'self')),
+    mastery,
     domains,
     logLevel: overrides.logLevel ?? logLevel ?? 'info',
     warnings: warningsOf(nodes, fenceMethods, unsafeNodeOwned),
@@ -318,13 +318,13 @@ export function votersOf(nodes: readonly NodeConfig[]): NodeId[] {
 }
 
 /**
- * Checksum (hex) over what must be equal on all nodes: cluster, nodes with votes and fence levels, domain policies. Not
+ * Checksum (hex) over what must be equal on all nodes: cluster, nodes with votes and fence levels, who masters where. Not
  * over the key, addresses and paths, nor the time limits, which the handshake compares by themselves.
  */
-export function configChecksum(config: Pick<Config, 'cluster' | 'nodes' | 'domains'>): string {
+export function configChecksum(config: Pick<Config, 'cluster' | 'nodes' | 'mastery' | 'domains'>): string {
   const nodes = [...config.nodes].sort((a, b) => a.id - b.id).map((n) => [n.id, n.name, n.voter, n.fence]);
-  const domains = [...config.domains].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, { policy }]) => [name, policy]);
+  const domains = [...config.domains].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, d]) => [name, d.mastery]);
   return createHash('sha256')
-    .update(JSON.stringify([config.cluster, nodes, domains]))
+    .update(JSON.stringify([config.cluster, nodes, config.mastery, domains]))
     .digest('hex');
 }

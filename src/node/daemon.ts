@@ -133,6 +133,10 @@ export class Daemon {
         persisted: journal.loadControl(),
         seed: seedOf(incarnation),
         now: this.#now(),
+        mastery: {
+          standard: config.mastery,
+          domains: new Map([...config.domains].map(([name, d]) => [name, d.mastery])),
+        },
         newClusterId: journal.journalId,
         nodeOwned: journal.loadNodeOwned(),
         isNodeOwnedUnsafe: config.unsafeNodeOwned,

@@ -106,7 +106,7 @@ t.test('a value of the wrong kind or out of range is named with its line and wha
     ['nodes = 3', /nodes = 3 must be a list of tables: write \[\[nodes\]\]/],
     ['[[nodes]]\nname = "a"\nid = 300\nhost = "h"', /:3: nodes.id = 300 must be a whole number from 1 to 254/],
     ['[[nodes]]\nid = 1\nhost = "h"', /:1: this node has no name/],
-    ['[domains.x]\npolicy = "pear"', /:2: domains.x.policy = "pear" must be one of "peer"; did you mean "peer"\?/],
+    ['[domains.x]\nmastery = "pear"', /:2: domains.x.mastery = "pear" must be one of "peer", "servers"; did you mean "peer"\?/],
     ['cluster = 1979-05-27', /cluster = .* must be a name/],
     [`cluster = ["${'x'}"]`, /cluster = a list must be a name/],
   ];
@@ -318,7 +318,8 @@ t.test('the checksum covers what must agree and nothing else', async (t) => {
   t.not(sum(`${base}voter = false`), same, 'votes');
   t.not(sum(base.replace('id = 2', 'id = 3')), same, 'ids');
   t.not(sum(base.replaceAll('n2', 'n3')), same, 'names');
-  t.not(sum(`${base}[domains.web]\npolicy = "peer"`), same, 'domains');
+  t.not(sum(`${base}[domains.web]\nmastery = "peer"`), same, 'domains');
+  t.not(sum(`mastery = "servers"\n${base}`), same, 'who masters');
 });
 
 t.test('the examples parse', async (t) => {

@@ -20,7 +20,15 @@ export interface Happened {
   token: bigint;
 }
 
-export function makeView(epoch: number, members: Member[], leaving: Member[] = [], extraDomains: string[] = []): View {
+export function makeView(
+  epoch: number,
+  members: Member[],
+  leaving: Member[] = [],
+  extraDomains: string[] = [],
+  servers: number[] | null = null,
+): View {
+  const mastery = servers === null ? ('peer' as const) : ('servers' as const);
+  const policy = { mastery, servers: members.map((m) => m.node).filter((id) => servers?.includes(id)) };
   const ids = [...members, ...leaving];
   return {
     epoch,
@@ -31,7 +39,7 @@ export function makeView(epoch: number, members: Member[], leaving: Member[] = [
       .map((m) => ({
         id: m.node,
         name: `n${m.node}`,
-        voter: true,
+        voter: servers?.includes(m.node) ?? true,
         fence: [['self']],
         state: leaving.includes(m) ? ('leaving' as const) : ('in' as const),
         incarnation: { bootId: `b${m.node}`, machineId: `m${m.node}`, startCount: m.startCount, journalId: `j${m.node}` },
@@ -41,8 +49,8 @@ export function makeView(epoch: number, members: Member[], leaving: Member[] = [
       }))
       .sort((a, b) => a.id - b.id),
     domains: [
-      { dom: 1, name: 'default', epoch, members, leaving },
-      ...extraDomains.map((name, i) => ({ dom: 2 + i, name, epoch, members, leaving })),
+      { dom: 1, name: 'default', epoch, members, leaving, ...policy },
+      ...extraDomains.map((name, i) => ({ dom: 2 + i, name, epoch, members, leaving, ...policy })),
     ],
     fencings: [],
     distrusted: [],
@@ -64,8 +72,11 @@ export class EngineWorld {
   readonly otherDomains = ['other'];
   /** Hears events while they happen; must not call an engine. */
   onEvent: ((event: Happened) => void) | null = null;
+  /** Node numbers of voters: the domains are of policy `servers`. Null: `peer`. */
+  servers: number[] | null;
 
-  constructor(nodes: number[]) {
+  constructor(nodes: number[], servers: number[] | null = null) {
+    this.servers = servers;
     this.members = nodes.map((node) => ({ node, startCount: 1, continues: 0 }));
     for (const node of nodes) this.addEngine(node, 1);
     this.setView();
@@ -119,7 +130,7 @@ export class EngineWorld {
 
   /** A new view exists; each engine passes to it when `applyNextView` says so. */
   makeViewPending(leaving: Member[] = []): void {
-    const view = makeView(this.epoch, this.members, leaving, this.otherDomains);
+    const view = makeView(this.epoch, this.members, leaving, this.otherDomains, this.servers);
     for (const node of this.engines.keys()) {
       const list = this.pendingViews.get(node);
       if (list) list.push(view);

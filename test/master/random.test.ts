@@ -7,18 +7,21 @@ import { runSchedule } from './schedule.js';
 const from = Number(process.env.SEED ?? 1);
 t.setTimeout(0);
 const seeds = Number(process.env.SEEDS ?? 400);
-t.test(`${seeds} random schedules keep S1 and S2, and every request ends`, async (t) => {
-  for (let seed = from; seed < from + seeds; seed++) {
-    let wrong: string | null;
-    try {
-      wrong = runSchedule(seed);
-    } catch (error) {
-      wrong = `seed ${seed}: ${(error as Error).stack}`;
+for (const isServers of [false, true]) {
+  const policy = isServers ? 'servers' : 'peer';
+  t.test(`mastery "${policy}": ${seeds} random schedules keep S1 and S2, and every request ends`, async (t) => {
+    for (let seed = from; seed < from + seeds; seed++) {
+      let wrong: string | null;
+      try {
+        wrong = runSchedule(seed, 400, isServers);
+      } catch (error) {
+        wrong = `seed ${seed}: ${(error as Error).stack}`;
+      }
+      if (wrong) {
+        t.fail(wrong);
+        return;
+      }
     }
-    if (wrong) {
-      t.fail(wrong);
-      return;
-    }
-  }
-  t.pass('all');
-});
+    t.pass('all');
+  });
+}

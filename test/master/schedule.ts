@@ -2,6 +2,9 @@
  * The engine under one random schedule: three or four engines, random local requests, random delivery order
  * between pairs, deaths, restarts and leaves at random moments, each death a new view; after each step held modes must be
  * compatible, tokens must rise, a name must have one master per epoch; at the end everything waiting must be granted.
+ *
+ * With `isServers` the domain is of policy `servers`: some nodes vote, votes change at random moments too, and whoever masters must
+ * be a server of its epoch. While no server lives nothing is granted; the end brings one.
  */
 import { dumpEngine } from '../../src/master/dump.js';
 import type { LocalLock } from '../../src/master/types.js';
@@ -26,11 +29,15 @@ interface Owned {
   isEnding: boolean;
 }
 
-export function runSchedule(seed: number, steps = 400): string | null {
+export function runSchedule(seed: number, steps = 400, isServers = false): string | null {
   const random = rng(seed);
   const pick = (n: number): number => Math.floor(random() * n);
   const count = 2 + pick(3);
-  const world = new EngineWorld(Array.from({ length: count }, (_, i) => i + 1));
+  const drawServers = (): number[] | null => (isServers ? [1, 2, 3, 4, 5, 6].filter(() => random() < 0.5) : null);
+  const world = new EngineWorld(
+    Array.from({ length: count }, (_, i) => i + 1),
+    drawServers(),
+  );
   const owned = new Set<Owned>();
   const byLock = new Map<LocalLock, Owned>();
   const tokens = new Map<string, bigint>();
@@ -69,6 +76,8 @@ export function runSchedule(seed: number, steps = 400): string | null {
             return `${name}: node ${a.node} holds ${a.held}, node ${b.node} holds ${b.held}`;
       const masters = world.mastersOf(name);
       if (masters.length > 1) return `${name} has masters ${masters}`;
+      const odd = masters.find((node) => !world.engine(node).state.domains.get('default')?.masterIds.has(node));
+      if (odd !== undefined) return `${name} is mastered by ${odd}, which is no server`;
     }
     return null;
   };
@@ -133,6 +142,7 @@ export function runSchedule(seed: number, steps = 400): string | null {
         world.makeViewPending();
       }
     } else if (dice < 0.985) {
+      if (random() < 0.7) world.servers = drawServers();
       world.epoch++;
       world.makeViewPending();
     } else {
@@ -140,6 +150,11 @@ export function runSchedule(seed: number, steps = 400): string | null {
     }
     const wrong = check();
     if (wrong) return `seed ${seed} step ${step}: ${wrong}`;
+  }
+  if (isServers && !world.members.some((m) => world.servers?.includes(m.node))) {
+    world.servers = world.members.slice(0, 1).map((m) => m.node);
+    world.epoch++;
+    world.makeViewPending();
   }
   world.applyViews();
   // Heal: everything is delivered and released, until nobody waits.

@@ -55,7 +55,13 @@ function chaos(seed: number): { problems: string[]; healed: boolean; fenced: num
         break;
       case 8: {
         const host = c.host(id);
-        c.propose(id, { c: 'domainJoin', node: id, startCount: host.startCount, name: `dom${step % 3}` });
+        c.propose(id, {
+          c: 'domainJoin',
+          node: id,
+          startCount: host.startCount,
+          name: `dom${step % 3}`,
+          mastery: step % 2 ? 'peer' : 'servers',
+        });
         break;
       }
       case 9:

@@ -97,7 +97,7 @@ t.test('S5: an append is acknowledged only after it is on disk', async (t) => {
 
 t.test('S5: a view counts only once its entry is on our own disk', async (t) => {
   const { m, batches } = single(booted(3));
-  const entries = [{ index: 1, term: 1, cmd: { c: 'cluster', id: 'x', nodes: nodes(3, 0) } }];
+  const entries = [{ index: 1, term: 1, cmd: { c: 'cluster', id: 'x', nodes: nodes(3, 0), mastery: 'peer' } }];
   m.receive(1010, 2, { k: 'RaftAppend', term: 1, prevIndex: 0, prevTerm: 0, commit: 1, entries });
   t.equal(m.view.clusterId, '');
   m.persisted(1012, batches.at(-1)?.ticket ?? 0);
@@ -157,7 +157,7 @@ t.test('an append that does not fit is refused with the place to try next; a div
 t.test('a follower that was restarted, or was without a leader for a while, learns again what is committed', async (t) => {
   const disk = booted(3);
   disk.term = 1;
-  disk.entries = [{ index: 1, term: 1, cmd: { c: 'cluster', id: 'x', nodes: nodes(3, 0) } }];
+  disk.entries = [{ index: 1, term: 1, cmd: { c: 'cluster', id: 'x', nodes: nodes(3, 0), mastery: 'peer' } }];
   const { m } = single(disk);
   // The leader of this term knows from an acknowledgement of the last life that we have the entry: it sends it no more.
   m.receive(1010, 2, { k: 'Heartbeat', term: 1, commit: 1, sentAt: 1 });
@@ -179,7 +179,7 @@ t.test('a follower that was restarted, or was without a leader for a while, lear
 t.test('entries of an earlier term commit only with one of the leader of now', async (t) => {
   const disk = booted(3);
   disk.term = 2;
-  disk.entries = [{ index: 1, term: 2, cmd: { c: 'cluster', id: 'old', nodes: nodes(3, 0) } }];
+  disk.entries = [{ index: 1, term: 2, cmd: { c: 'cluster', id: 'old', nodes: nodes(3, 0), mastery: 'peer' } }];
   const { m, batches, take } = single(disk);
   const done = () => m.persisted(2120, batches.at(-1)?.ticket ?? 0);
   m.tick(2100);

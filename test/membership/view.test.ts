@@ -58,7 +58,7 @@ t.test('the next incarnation on the same boot continues the old one in all its d
   const base = after(
     join(1, 1),
     join(2, 1),
-    { c: 'domainJoin', node: 1, startCount: 1, name: 'web' },
+    { c: 'domainJoin', node: 1, startCount: 1, name: 'web', mastery: 'peer' },
     { c: 'nodeOwned', node: 1, startCount: 1, on: true },
   );
   const view = applyCommand(base, join(1, 2));
@@ -78,7 +78,7 @@ t.test('rule 12: the next incarnation after a reboot continues nothing: it is in
   const base = after(
     join(1, 1),
     join(2, 1),
-    { c: 'domainJoin', node: 1, startCount: 1, name: 'web' },
+    { c: 'domainJoin', node: 1, startCount: 1, name: 'web', mastery: 'peer' },
     { c: 'nodeOwned', node: 1, startCount: 1, on: true },
   );
   for (const command of [join(1, 2, 'b2'), join(1, 2, 'b1', 'other')]) {
@@ -116,7 +116,7 @@ t.test('the gate: each step only from the one before, and only for its incarnati
     { c: 'fenced', ...about, method: 'dev' },
     { c: 'evicted', ...about },
   ];
-  let view = after(join(1, 1), join(2, 1), { c: 'domainJoin', node: 1, startCount: 1, name: 'web' });
+  let view = after(join(1, 1), join(2, 1), { c: 'domainJoin', node: 1, startCount: 1, name: 'web', mastery: 'peer' });
   for (const [i, step] of steps.entries()) {
     const other = applyCommand(view, { ...step, startCount: 7 } as Command);
     t.equal(other, view, `${step.c} of another incarnation`);
@@ -142,7 +142,7 @@ t.test('alive brings a suspect back, nothing brings back who is in fencing', asy
 
 t.test('leaving: first to leaving in all domains, then out of them', async (t) => {
   const about = { node: 1, startCount: 1 };
-  let view = after(join(1, 1), join(2, 1), { c: 'domainJoin', ...about, name: 'web' });
+  let view = after(join(1, 1), join(2, 1), { c: 'domainJoin', ...about, name: 'web', mastery: 'peer' });
   view = applyCommand(view, { c: 'nodeLeave', ...about });
   t.same([membersOf(view, 1), leavingOf(view, 1), leavingOf(view, 2)], [[[2, 1, 0]], [1], [1]]);
   t.equal(stateOf(view, 1), 'leaving');
@@ -156,28 +156,29 @@ t.test('leaving: first to leaving in all domains, then out of them', async (t) =
 
 t.test('domains: join creates, leave goes in two steps, numbers are never reused, default is not left', async (t) => {
   const about = { node: 1, startCount: 1 };
-  let view = after(join(1, 1), { c: 'domainJoin', ...about, name: 'web' });
-  t.equal(applyCommand(view, { c: 'domainJoin', ...about, name: 'web' }), view);
+  let view = after(join(1, 1), { c: 'domainJoin', ...about, name: 'web', mastery: 'peer' });
+  t.equal(applyCommand(view, { c: 'domainJoin', ...about, name: 'web', mastery: 'peer' }), view);
   t.equal(applyCommand(view, { c: 'domainLeave', ...about, dom: 1 }), view);
   t.equal(applyCommand(view, { c: 'domainLeft', ...about, dom: 2 }), view);
   view = applyCommand(view, { c: 'domainLeave', ...about, dom: 2 });
   t.same([membersOf(view, 2), leavingOf(view, 2), view.domains[1]?.epoch], [[], [1], view.epoch]);
-  t.equal(applyCommand(view, { c: 'domainJoin', ...about, name: 'web' }), view, 'not before it is out');
+  t.equal(applyCommand(view, { c: 'domainJoin', ...about, name: 'web', mastery: 'peer' }), view, 'not before it is out');
   view = applyCommand(view, { c: 'domainLeft', ...about, dom: 2 });
   t.same(leavingOf(view, 2), []);
-  view = applyCommand(view, { c: 'domainJoin', ...about, name: 'db' });
+  view = applyCommand(view, { c: 'domainJoin', ...about, name: 'db', mastery: 'peer' });
   t.equal(view.domains[2]?.dom, 3);
 });
 
 t.test('domains are bounded: when all are taken an empty one makes room, else the join is ignored', async (t) => {
   const about = { node: 1, startCount: 1 };
   let view = after(join(1, 1));
-  for (let i = view.domains.length; i < DOMAINS_MAX; i++) view = applyCommand(view, { c: 'domainJoin', ...about, name: `d${i}` });
+  for (let i = view.domains.length; i < DOMAINS_MAX; i++)
+    view = applyCommand(view, { c: 'domainJoin', ...about, name: `d${i}`, mastery: 'peer' });
   t.equal(view.domains.length, DOMAINS_MAX);
-  t.equal(applyCommand(view, { c: 'domainJoin', ...about, name: 'one more' }), view);
+  t.equal(applyCommand(view, { c: 'domainJoin', ...about, name: 'one more', mastery: 'peer' }), view);
   view = applyCommand(view, { c: 'domainLeave', ...about, dom: 7 });
   view = applyCommand(view, { c: 'domainLeft', ...about, dom: 7 });
-  view = applyCommand(view, { c: 'domainJoin', ...about, name: 'one more' });
+  view = applyCommand(view, { c: 'domainJoin', ...about, name: 'one more', mastery: 'peer' });
   t.equal(view.domains.length, DOMAINS_MAX);
   t.equal(view.domains.at(-1)?.dom, DOMAINS_MAX + 1);
   t.ok(parseView(view) !== null);
@@ -208,9 +209,9 @@ t.test('rule 17: a node whose token counter runs high gets a new epoch, once; th
 });
 
 t.test('the cluster is named once', async (t) => {
-  const view = after({ c: 'cluster', id: 'one', nodes: config([2, 7]) });
+  const view = after({ c: 'cluster', id: 'one', nodes: config([2, 7]), mastery: 'peer' });
   t.equal(view.clusterId, 'one');
-  t.equal(applyCommand(view, { c: 'cluster', id: 'two', nodes: config([1]) }), view);
+  t.equal(applyCommand(view, { c: 'cluster', id: 'two', nodes: config([1]), mastery: 'peer' }), view);
   t.same(
     view.nodes.map((n) => [n.id, n.state]),
     [
@@ -231,6 +232,55 @@ t.test('a vote is given or taken only in the version of the table that the comma
   t.equal(applyCommand(next, { c: 'voter', table: next.table, node: 9, on: true }), next, 'no such node');
 });
 
+t.test('servers: a domain of that policy has the members that vote as servers of its epoch', async (t) => {
+  const nodes = config([1, 2, 3]).map((n) => ({ ...n, voter: n.id !== 3 }));
+  const cluster: Command = { c: 'cluster', id: 'x', nodes, mastery: 'servers' };
+  const servers = (v: View, dom = 1) => v.domains.find((d) => d.dom === dom)?.servers;
+  let view = [cluster, join(3, 1), join(2, 1), join(1, 1)].reduce(applyCommand, initialView(nodes, ''));
+  t.same(view.domains[0]?.mastery, 'servers', 'of the domain default the first command decides');
+  t.same(servers(view), [1, 2]);
+  view = applyCommand(view, { c: 'nodeLeave', node: 1, startCount: 1 });
+  t.same(servers(view), [2], 'a leaving node masters nothing');
+  t.equal(view.domains[0]?.epoch, view.epoch);
+  const promoted = applyCommand(view, { c: 'voter', table: view.table, node: 3, on: true });
+  t.same(
+    [servers(promoted), promoted.epoch, promoted.domains[0]?.epoch],
+    [[2, 3], view.epoch + 1, view.epoch + 1],
+    'a vote that is given or taken makes a new epoch of the domain',
+  );
+  t.ok(parseView(promoted));
+  t.notOk(parseView({ ...promoted, domains: promoted.domains.map((d) => ({ ...d, mastery: 'pear' })) }));
+});
+
+t.test('servers: the policy of a domain is for as long as anybody is in it', async (t) => {
+  const web = (node: number, mastery: 'peer' | 'servers'): Command => ({
+    c: 'domainJoin',
+    node,
+    startCount: 1,
+    name: 'web',
+    mastery,
+  });
+  let view = after(join(1, 1), join(2, 1), web(1, 'servers'));
+  t.match(view.domains[1], { name: 'web', mastery: 'servers', servers: [1, 2] }, 'whoever votes serves it from the first moment');
+  view = applyCommand(view, join(3, 1));
+  t.match(view.domains[1], { servers: [1, 2, 3], epoch: view.epoch }, 'and from its join on');
+  view = [{ c: 'nodeLeave', node: 3, startCount: 1 } as const, { c: 'nodeLeft', node: 3, startCount: 1 } as const].reduce(
+    (v: View, c: Command) => applyCommand(v, c),
+    view,
+  );
+  view = { ...view, nodes: view.nodes.map((n) => ({ ...n, voter: n.id !== 2 })) };
+  t.equal(applyCommand(view, web(2, 'peer')).domains[1]?.mastery, 'servers', 'nobody comes in with another');
+  const dom = view.domains[1]?.dom ?? 0;
+  view = { ...view, nodes: view.nodes.map((n) => ({ ...n, voter: false })) };
+  for (const node of [1, 2]) {
+    view = applyCommand(view, { c: 'domainLeave', node, startCount: 1, dom });
+    view = applyCommand(view, { c: 'domainLeft', node, startCount: 1, dom });
+  }
+  view = applyCommand(view, web(2, 'peer'));
+  t.match(view.domains[1], { name: 'web', mastery: 'peer', servers: [] });
+  t.not(view.domains[1]?.dom, dom, 'an empty one is made anew, under a new number');
+});
+
 const about = { node: fc.integer({ min: 1, max: 4 }), startCount: fc.integer({ min: 1, max: 3 }) };
 const anyCommand: fc.Arbitrary<Command> = fc.oneof(
   fc.record({
@@ -246,7 +296,12 @@ const anyCommand: fc.Arbitrary<Command> = fc.oneof(
   fc.record({ c: fc.constantFrom('suspect', 'alive', 'evicted', 'nodeLeave', 'nodeLeft'), ...about }) as fc.Arbitrary<Command>,
   fc.record({ c: fc.constant('fencing' as const), ...about, reason: fc.constant('r') }),
   fc.record({ c: fc.constant('fenced' as const), ...about, method: fc.constant('self') }),
-  fc.record({ c: fc.constant('domainJoin' as const), ...about, name: fc.constantFrom('x', 'y') }),
+  fc.record({
+    c: fc.constant('domainJoin' as const),
+    ...about,
+    name: fc.constantFrom('x', 'y'),
+    mastery: fc.constantFrom('peer' as const, 'servers' as const),
+  }),
   fc.record({
     c: fc.constantFrom('domainLeave', 'domainLeft'),
     ...about,
@@ -305,8 +360,8 @@ t.test('commands are rebuilt from plain data: foreign fields fall away, what doe
     { c: 'suspect', node: 1, startCount: -1 },
     { c: 'join', node: 1, inc: inc(1, 0) },
     { c: 'join', node: 1, inc: { ...inc(1, 1), bootId: 'x'.repeat(65) } },
-    { c: 'domainJoin', node: 1, startCount: 1, name: 'a/b' },
-    { c: 'domainJoin', node: 1, startCount: 1, name: '' },
+    { c: 'domainJoin', node: 1, startCount: 1, name: 'a/b', mastery: 'peer' },
+    { c: 'domainJoin', node: 1, startCount: 1, name: '', mastery: 'peer' },
   ]) {
     t.equal(parseCommand(bad), null, JSON.stringify(bad));
   }
@@ -325,7 +380,7 @@ t.test('a node may propose only what is about itself, or a new epoch', async (t)
   for (const c of ['suspect', 'alive', 'evicted'] as const) t.notOk(mayPropose(2, { c, ...own }));
   t.notOk(mayPropose(2, { c: 'fenced', ...own, method: 'x' }));
   t.notOk(mayPropose(2, { c: 'noop' }));
-  t.notOk(mayPropose(2, { c: 'cluster', id: 'x', nodes: [] }));
+  t.notOk(mayPropose(2, { c: 'cluster', id: 'x', nodes: [], mastery: 'peer' }));
   t.ok(mayPropose(3, { c: 'bump', dom: 1, epoch: 1 }));
 });
 

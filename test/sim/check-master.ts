@@ -3,8 +3,9 @@
  *
  * Mastership may change hands inside one epoch only after the earlier master forgot the resource, which it may do only when
  * nobody holds or waits for it. So: while a lock that a node granted as master still counts, no other node grants as master
- * in the same epoch. Only grants to other nodes travel, which is enough: a second master grants to somebody sooner or later.
+ * in the same epoch. In a domain of policy `servers` it must also be a server of that epoch. Only grants to other nodes travel, which is enough: a second master grants to somebody sooner or later.
  */
+import type { View } from '../../src/membership/types.js';
 import type { PeerMessage } from '../../src/protocol/peer-messages.js';
 
 interface Claim {
@@ -21,11 +22,35 @@ export class MasterChecker {
     this.#fail = fail;
   }
 
+  /** By domain and epoch, for policy `servers`. */
+  readonly #servers = new Map<string, string>();
+
+  /** Some node has applied this view. All of them must agree on the servers of an epoch. */
+  viewed(view: View): void {
+    for (const d of view.domains) {
+      if (d.mastery !== 'servers') continue;
+      const key = `${d.dom}@${d.epoch}`;
+      const servers = `,${d.servers.join()},`;
+      const known = this.#servers.get(key);
+      if (known === undefined) this.#servers.set(key, servers);
+      else if (known !== servers) this.#fail(`servers: ${key} has the servers ${known} by one view and ${servers} by another`);
+    }
+  }
+
+  #mustServe(node: number, epoch: string, what: string): void {
+    const servers = this.#servers.get(epoch);
+    if (servers !== undefined && !servers.includes(`,${node},`)) {
+      this.#fail(`servers: n${node} ${what} in ${epoch}, where only ${servers} may master`);
+    }
+  }
+
   sent(from: number, msg: PeerMessage): void {
+    if (msg.k === 'Grant') this.#mustServe(from, `${msg.dom}@${msg.dep}`, 'grants');
     if (msg.k !== 'AssertMaster' && msg.k !== 'MasterReply') return;
     if (msg.k === 'AssertMaster' && msg.owner !== from) return;
     if (msg.k === 'MasterReply' && msg.answer !== 1) return;
     const key = `${msg.dom}@${msg.dep}/${msg.name}`;
+    this.#mustServe(from, `${msg.dom}@${msg.dep}`, `says that it masters ${msg.name}`);
     const claim = this.#claims.get(key);
     if (claim !== undefined && claim.node !== from && claim.gen > msg.gen) {
       this.#fail(
@@ -44,6 +69,7 @@ export class MasterChecker {
     const seen = new Map<string, number>();
     for (const { node, masters } of beliefs) {
       for (const key of masters) {
+        this.#mustServe(node, key.slice(0, key.indexOf('/')), `masters ${key}`);
         const other = seen.get(key);
         if (other !== undefined && other !== node) this.#fail(`one master: n${other} and n${node} both master ${key}`);
         seen.set(key, node);

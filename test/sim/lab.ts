@@ -45,6 +45,7 @@ export class Lab {
       codec: false,
       lvbShare: 0,
       nodeOwnedShare: 0,
+      mastery: 'peer',
     } satisfies Partial<SimOptions>);
     for (const kind of FAULT_KINDS) options.faults[kind] = 0;
     Object.assign(options, override);

@@ -128,6 +128,7 @@ export class SimNode {
       newClusterId: `cluster-${this.random.u32().toString(16)}`,
       logKeep: world.options.logKeep,
       nodeOwned: [...this.disk.locks.values()],
+      mastery: { standard: world.options.mastery, domains: new Map() },
       ...(world.tuning ? { tuning: world.tuning } : {}),
     };
     const life = {
@@ -312,6 +313,7 @@ export class SimNode {
         world.trace.add(world.queue.now, this.id, 'view', view.epoch, viewText(view));
         world.logCheck.applied(this.id, view);
         world.fenceCheck.applied(life, view, world.queue.now);
+        world.masterCheck.viewed(view);
         world.viewSeen(view.epoch);
       },
       memberChanged: (isMember) => {

@@ -4,7 +4,9 @@
  * The idea: all sizes, rates and fault kinds are drawn here, once, into plain data that is printed with a failure and may
  * be overridden by name.
  */
+
 import { deriveTimeLimits, type TimeLimits } from '../../src/membership/time-limits.js';
+import type { MasteryPolicy } from '../../src/membership/types.js';
 import { Prng } from './prng.js';
 
 export const FAULT_KINDS = [
@@ -100,6 +102,8 @@ export interface SimOptions {
   codec: boolean;
   /** Virtual time after healing in which everything must have ended, ms. */
   healMs: number;
+  /** Who may master, in all domains. */
+  mastery: MasteryPolicy;
 }
 
 const LIMITS = deriveTimeLimits({ heartbeatMs: 250, leaseMs: 3000 });
@@ -159,8 +163,10 @@ export function drawOptions(seed: number): SimOptions {
     healMs: 40_000,
     devices: { lies: 0, wrong: 0, stalls: 0, actsLate: 0, cycles: 0, fencerDies: 0 },
     fenceOrderMs: 0,
+    mastery: 'peer',
   };
   if (hasScript && new Prng(seed, 8).chance(0.5)) drawDevices(options);
+  drawServers(options);
   return options;
 }
 
@@ -187,6 +193,14 @@ export function drawDevices(o: SimOptions): void {
   };
   if (!isHonest) o.nodeOwnedShare = 0;
   o.fenceOrderMs = r.chance(0.3) ? 1500 : 0;
+}
+
+/** LOCK_GULM's world in some runs: only voters master, and mostly some nodes are none. Draws of its own. */
+function drawServers(o: SimOptions): void {
+  const r = new Prng(o.seed, 9);
+  if (!r.chance(0.3)) return;
+  o.mastery = 'servers';
+  if (r.chance(0.8)) o.voters = r.pick([1, 3, 3, 4, 5].filter((v) => v <= Math.max(1, o.nodes - 1)));
 }
 
 /** One line, the same for the same options. */

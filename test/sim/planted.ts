@@ -7,11 +7,12 @@
  */
 import { NodeCore } from '../../src/core/node-core.js';
 import { LinkState } from '../../src/link/link-state.js';
+import { Engine } from '../../src/master/engine.js';
 import { FenceRun } from '../../src/membership/fence-run.js';
 import { LeaderLeases, OwnLease } from '../../src/membership/lease.js';
 import { Raft } from '../../src/membership/raft.js';
 import { Replication } from '../../src/membership/raft-replication.js';
-import type { Command } from '../../src/membership/types.js';
+import type { Command, DomainView } from '../../src/membership/types.js';
 import type { LockMessage, PeerMessage } from '../../src/protocol/peer-messages.js';
 import { FAULT_KINDS, type FaultKind, type SimOptions } from './options.js';
 import type { World } from './world.js';
@@ -38,6 +39,7 @@ function only(options: SimOptions, kinds: FaultKind[], everyMs: number): void {
 function busy(options: SimOptions): void {
   options.nodes = 3;
   options.voters = 3;
+  options.mastery = 'peer';
   options.domains = 1;
   options.drift = Math.min(options.drift, 0.05);
   options.delayMs = Math.min(options.delayMs, 1);
@@ -358,6 +360,44 @@ export const PLANTS: Plant[] = [
     },
     patch: () => replaceGetter(FenceRun.prototype, 'isUnderWay', () => false),
   },
+  {
+    name: 'a node without a vote is nominated, and masters',
+    expect: /^servers: /,
+    seedsMax: 3,
+    tune: (o) => {
+      servers(o);
+      only(o, [], 0);
+    },
+    patch: () => alterDomainView((view) => ({ ...view, servers: view.members.map((m) => m.node) })),
+  },
+  {
+    name: 'two servers master one name: the nominee of a new epoch does not hear who masters it since an earlier one',
+    expect: /^(one master|S1|S2|S3): |threw/,
+    seedsMax: 20,
+    tune: (o) => {
+      servers(o);
+      only(o, ['stop', 'crash'], 600);
+      o.nodeOwnedShare = 0;
+    },
+    world: (w) =>
+      alterLock(w, (m, from, to) =>
+        m.k === 'MasterReply' && from <= w.options.voters && to <= w.options.voters && (m.answer === 1 || m.answer === 3)
+          ? { ...m, answer: 0, owner: 0, gen: 0 }
+          : m,
+      ),
+  },
+  {
+    name: 'without a living server the others master among themselves',
+    expect: /^servers: /,
+    seedsMax: 20,
+    tune: (o) => {
+      servers(o);
+      o.voters = 1;
+      only(o, ['reboot', 'stop'], 400);
+      o.nodes = 3;
+    },
+    patch: () => alterDomainView((view) => (view.servers.length === 0 ? { ...view, mastery: 'peer' } : view)),
+  },
 ];
 
 type AskingRun = { step: string; ask(step: 'off' | 'verify', methods: readonly string[]): void };
@@ -446,4 +486,25 @@ function isUnused(world: World, node: number, dom: number, name: string): boolea
   if (!(core instanceof NodeCore)) return false;
   const res = core.engine.state.byDom.get(dom)?.resources.get(name);
   return res !== undefined && res.localCount === 0 && !res.hasQueues;
+}
+
+/** Three servers and two clients. */
+function servers(options: SimOptions): void {
+  busy(options);
+  options.mastery = 'servers';
+  options.nodes = 5;
+  options.sessionsPerNode = 2;
+}
+
+/** Every engine gets another domain view than the log has. */
+function alterDomainView(change: (view: DomainView) => DomainView): () => void {
+  type Inner = { applyDomain(view: DomainView): void };
+  return replace(
+    Engine.prototype as unknown as Inner,
+    'applyDomain',
+    (old) =>
+      function (this: Inner, view: DomainView): void {
+        old.call(this, change(view));
+      },
+  );
 }
