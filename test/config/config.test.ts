@@ -343,6 +343,10 @@ t.test('the examples parse', async (t) => {
   const devices = loadConfig({ text: fencing, hostname: 'n3', env: {}, uid: process.getuid?.() ?? 0 });
   t.same(devices.self.fence, [['outlet-a', 'outlet-b'], ['manual']]);
   t.same(devices.warnings, []);
+  const servers = readFileSync('examples/lock-servers.toml', 'utf8').replaceAll('/etc/tsdlm/cluster.key', key);
+  const gulm = loadConfig({ text: servers, hostname: 'web1', env: {}, uid: process.getuid?.() ?? 0 });
+  t.match(gulm, { mastery: 'servers', self: { voter: false } });
+  t.same(gulm.warnings, []);
   t.match(loadConfig({ file: 'examples/one-node.toml', hostname: 'x', env: {}, uid: 0 }), {
     cluster: 'lab',
     stateDir: '/srv/tsdlm',
