@@ -13,7 +13,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:os';
 import type { Connection } from '../client/connection.js';
-import { type LockHandle, monotonicMs, TsdlmError } from '../client/index.js';
+import { type LockHandle, monotonicMs, type SuspendReason, TsdlmError } from '../client/index.js';
 import { hasLivingMembers, isOver, processStat } from '../client/process-table.js';
 import { KILL_MARGIN_MS } from '../membership/time-limits.js';
 import { EXIT_LOST, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND } from './exit-codes.js';
@@ -80,6 +80,7 @@ class RunningCommand {
   #handle: LockHandle;
   #o: CommandOptions;
   #isEnding = false;
+  #wasSuspended = false;
   #killTimer: NodeJS.Timeout | null = null;
   #proof: string;
 
@@ -102,6 +103,8 @@ class RunningCommand {
     this.#handle.signal.addEventListener('abort', onAbort, { once: true });
     this.#handle.on('lost', this.#onLost);
     if (this.#handle.signal.aborted) onAbort();
+    this.#handle.on('suspended', this.#onSuspended);
+    this.#handle.on('resumed', this.#onResumed);
     this.#o.connection.group(this.#pgid, this.#o.graceMs, this.#proof).catch((error: unknown) => {
       // A short command may be over before the daemon has looked at it, and before we have heard of its end.
       const leader = processStat(this.#pgid);
@@ -122,9 +125,23 @@ class RunningCommand {
       if (this.#killTimer !== null) clearTimeout(this.#killTimer);
       this.#handle.signal.removeEventListener('abort', onAbort);
       this.#handle.off('lost', this.#onLost);
+      this.#handle.off('suspended', this.#onSuspended);
+      this.#handle.off('resumed', this.#onResumed);
       if (this.#o.connection.isUp) this.#o.connection.group(0, 0, '').catch(() => {});
     }
   }
+
+  /** The command may go on: nobody is granted its lock before this machine was fenced (rule 20). */
+  #onSuspended = (why: SuspendReason): void => {
+    if (why === 'quorum')
+      this.#o.note('suspended', 'this node has no quorum; the lock is kept, for nobody gets it before a fence');
+    this.#wasSuspended ||= why === 'quorum';
+  };
+
+  #onResumed = (): void => {
+    if (this.#wasSuspended) this.#o.note('resumed', 'this node has a quorum again');
+    this.#wasSuspended = false;
+  };
 
   #onLost = (error: TsdlmError): void => {
     if (!this.#isEnding) this.#o.note('lost', error.message);

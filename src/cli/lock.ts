@@ -4,7 +4,7 @@
  */
 import { constants } from 'node:os';
 import type { Command } from 'commander';
-import { type Client, type LockHandle, type LockOptions, monotonicMs, TsdlmError } from '../client/index.js';
+import { type Client, type LockHandle, type LockOptions, monotonicMs, type SuspendReason, TsdlmError } from '../client/index.js';
 import { checkGrace, KILL_MARGIN_MS, PUSH_SLACK_MS } from '../membership/time-limits.js';
 import { runCommand } from './command.js';
 import type { Context } from './context.js';
@@ -115,6 +115,11 @@ async function lock(context: Context, name: string, command: string[], flags: Lo
   });
 }
 
+const SUSPENDED_TEXT: Record<SuspendReason, string> = {
+  silence: 'suspended: no renewal comes, the lock is ours until its deadline',
+  quorum: 'suspended: this node has no quorum; nobody is granted our lock before this machine was fenced, we keep it until then',
+};
+
 /** Holds until a signal comes or the lock is lost. */
 async function hold(context: Context, handle: LockHandle, interrupted: Interruption): Promise<number> {
   const lost = new Promise<TsdlmError>((resolve) => {
@@ -137,9 +142,7 @@ async function hold(context: Context, handle: LockHandle, interrupted: Interrupt
     `granted ${plain(handle.name)} ${handle.mode} token ${handle.token} at ${new Date().toISOString()}, lease ${left}`,
   );
   handle.on('blocking', (mode) => say(context, 'blocking', handle, `wanted by another in ${mode}`));
-  handle.on('suspended', () =>
-    say(context, 'suspended', handle, 'suspended: no renewal comes, the lock is ours until its deadline'),
-  );
+  handle.on('suspended', (why) => say(context, 'suspended', handle, SUSPENDED_TEXT[why], { why }));
   handle.on('resumed', () => say(context, 'resumed', handle, 'resumed'));
   try {
     const error = await Promise.race([lost, stopped]);
@@ -157,11 +160,13 @@ async function hold(context: Context, handle: LockHandle, interrupted: Interrupt
 }
 
 /** One line per event on stdout. */
-function say(context: Context, event: string, handle: LockHandle, text: string): void {
+function say(context: Context, event: string, handle: LockHandle, text: string, more: Record<string, string> = {}): void {
   const { name, domain, mode } = handle;
   const token = handle.token.toString();
   process.stdout.write(
-    context.json ? `${JSON.stringify({ event, name, domain, mode, token, at: new Date().toISOString() })}\n` : `${text}\n`,
+    context.json
+      ? `${JSON.stringify({ event, name, domain, mode, token, ...more, at: new Date().toISOString() })}\n`
+      : `${text}\n`,
   );
 }
 

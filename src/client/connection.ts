@@ -300,7 +300,7 @@ export class Connection implements HandleHost, LockRequestHost {
         this.#pending.answer(message);
         return;
       case 'DaemonLease':
-        this.#watch.moved(message.deadline);
+        this.#watch.moved(message.deadline, message.suspended);
         return;
       case 'DaemonBast':
         (this.handles.get(message.lock) ?? this.#nodeOwned.get(message.lock))?._blocked(message.mode);

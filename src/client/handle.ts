@@ -17,13 +17,20 @@ import type { ConvertOptions } from './options.js';
 export type LvbStateName = 'none' | 'valid' | 'invalid';
 const LVB_STATES: readonly LvbStateName[] = ['none', 'valid', 'invalid'];
 
+/**
+ * Why a handle is suspended. `silence`: no renewal has come for three heartbeats, or the connection is gone; the lock is lost at
+ * its deadline unless one comes. `quorum`: the node has no lease from a majority; it grants nothing, but nobody frees its locks
+ * before its machine was seen off, so the node itself moves the deadline until it is back or learns that it is out (then `lost`).
+ */
+export type SuspendReason = 'silence' | 'quorum';
+
 /** What each event carries. */
 export interface HandleEvents {
   /** Somebody waits for this mode: release or convert down when it suits. Given at once when it is already so. */
   blocking: (mode: ModeName) => void;
-  /** No renewal has come for three heartbeats, or the connection is gone. The lock is valid until its deadline. */
-  suspended: () => void;
-  /** The deadline moves again. */
+  /** The lease behind the lock is not renewed; see `SuspendReason`. The lock is valid until its deadline. */
+  suspended: (why: SuspendReason) => void;
+  /** It is renewed again. */
   resumed: () => void;
   /** The lock is gone. Given at once when it is already so. */
   lost: (error: TsdlmError) => void;
@@ -60,7 +67,7 @@ export class LockHandle implements AsyncDisposable {
   #host: HandleHost;
   #granted: GrantedFields;
   #isHeld = true;
-  #isSuspended = false;
+  #suspended: SuspendReason | null = null;
   #lostError: TsdlmError | null = null;
   #blocking: Mode = 0;
   #listeners: Listeners | null = null;
@@ -97,7 +104,11 @@ export class LockHandle implements AsyncDisposable {
     return this.#isHeld;
   }
   get suspended(): boolean {
-    return this.#isSuspended;
+    return this.#suspended !== null;
+  }
+  /** Why, while it is suspended. */
+  get suspendReason(): SuspendReason | null {
+    return this.#suspended;
   }
   /** Why the lock is gone, when it was lost. */
   get lostError(): TsdlmError | null {
@@ -117,8 +128,9 @@ export class LockHandle implements AsyncDisposable {
   }
 
   /**
-   * True when the lock is held now: not released, not lost, and its deadline is not over on this machine's clock. A
-   * node-owned lock has no deadline of its own: it ends with the node (rule 2).
+   * True when the lock is held now: not released, not lost, and its deadline is not over on this machine's clock; nobody else has
+   * been granted meanwhile. True also while the node is suspended without a quorum, as long as its daemon moves the deadline
+   * (`suspendReason`). A node-owned lock has no deadline of its own: it ends with the node (rule 2).
    */
   valid(): boolean {
     return this.#isHeld && (this.nodeOwned || monotonicMs() < this.#host.deadline);
@@ -171,8 +183,9 @@ export class LockHandle implements AsyncDisposable {
     } else if (event === 'blocking' && this.#blocking !== 0) {
       const mode = modeName(this.#blocking);
       queueMicrotask(() => (listener as HandleEvents['blocking'])(mode));
-    } else if (event === 'suspended' && this.#isSuspended) {
-      queueMicrotask(listener as HandleEvents['suspended']);
+    } else if (event === 'suspended' && this.#suspended !== null) {
+      const why = this.#suspended;
+      queueMicrotask(() => (listener as HandleEvents['suspended'])(why));
     }
     return this;
   }
@@ -210,17 +223,12 @@ export class LockHandle implements AsyncDisposable {
     if (mode > this.#blocking) this.#blocking = mode;
     this.#emit('blocking', modeName(mode));
   }
-  /** @internal */
-  _suspend(): void {
-    if (this.#isSuspended || !this.#isHeld) return;
-    this.#isSuspended = true;
-    this.#emit('suspended');
-  }
-  /** @internal */
-  _resume(): void {
-    if (!this.#isSuspended || !this.#isHeld) return;
-    this.#isSuspended = false;
-    this.#emit('resumed');
+  /** @internal `null`: resumed. */
+  _suspend(why: SuspendReason | null): void {
+    if (this.#suspended === why || !this.#isHeld) return;
+    this.#suspended = why;
+    if (why === null) this.#emit('resumed');
+    else this.#emit('suspended', why);
   }
   /** @internal The owner must end its work now. */
   _abort(reason: TsdlmError): void {

@@ -4,6 +4,6 @@ export { LVB_BYTES, NAME_BYTES_MAX } from '../protocol/limits.js';
 export { EX, type Mode, type ModeName, modeFromName, modeName, NL, PR } from '../protocol/modes.js';
 export { Client, connect } from './client.js';
 export { monotonicMs } from './clock.js';
-export type { HandleEvents, LockHandle, LvbStateName } from './handle.js';
+export type { HandleEvents, LockHandle, LvbStateName, SuspendReason } from './handle.js';
 export { defaultAbortBefore } from './lease-watch.js';
 export type { ConnectOptions, ConvertOptions, LockOptions } from './options.js';

@@ -6,7 +6,8 @@
  * anything is announced it lets the event loop read the socket once more (trap 9 of the design). `valid()` does not
  * depend on any of this.
  *
- *   no renewal for 3 heartbeats   -> suspended (at once when the connection is lost)
+ *   no renewal for 3 heartbeats   -> suspended: silence (at once when the connection is lost)
+ *   the daemon says so            -> suspended: quorum (rule 20); the daemon goes on moving the deadline
  *   deadline - abortBefore        -> the handle's signal fires
  *   deadline                      -> lost
  *
@@ -16,7 +17,7 @@
 import { KILL_MARGIN_MS, PUSH_SLACK_MS } from '../membership/time-limits.js';
 import { TsdlmError } from '../protocol/errors.js';
 import { monotonicMs } from './clock.js';
-import type { LockHandle } from './handle.js';
+import type { LockHandle, SuspendReason } from './handle.js';
 
 /** Grace between SIGTERM and SIGKILL when nobody says otherwise (G of rule 24). */
 export const GRACE_MS_DEFAULT = 1000;
@@ -38,8 +39,10 @@ export class LeaseWatch {
   #host: LeaseWatchHost;
   #silenceMs: number;
   #movedAt = 0;
-  #isSuspended = false;
+  #isSilent = false;
   #isDisconnected = false;
+  /** The node has no lease and holds on (rule 20). */
+  #isNodeSuspended = false;
   /** Largest abortBefore of any handle so far: when to look at the latest. */
   #earliestAbort = 0;
   #timer: NodeJS.Timeout | null = null;
@@ -50,16 +53,29 @@ export class LeaseWatch {
     this.#silenceMs = 3 * heartbeatMs;
   }
 
-  /** The daemon told a deadline: with a grant or as a renewal. */
-  moved(deadline: number): void {
-    if (deadline <= this.deadline) return;
-    this.deadline = deadline;
+  /** The daemon told a deadline: with a grant or as a renewal. `isNodeSuspended`: without a lease of its own. */
+  moved(deadline: number, isNodeSuspended = this.#isNodeSuspended): void {
+    const wasNodeSuspended = this.#isNodeSuspended;
+    this.#isNodeSuspended = isNodeSuspended;
+    if (deadline <= this.deadline && isNodeSuspended === wasNodeSuspended) return;
+    this.deadline = Math.max(this.deadline, deadline);
     this.#movedAt = monotonicMs();
-    if (this.#isSuspended && !this.#isDisconnected) {
-      this.#isSuspended = false;
-      for (const handle of this.#host.handles.values()) handle._resume();
-      this.#arm();
-    }
+    const wasSilent = this.#isSilent;
+    if (!this.#isDisconnected) this.#isSilent = false;
+    if (wasSilent === this.#isSilent && isNodeSuspended === wasNodeSuspended) return;
+    this.#tell();
+    if (wasSilent !== this.#isSilent) this.#arm();
+  }
+
+  /** Silence is the worse news. */
+  get #reason(): SuspendReason | null {
+    if (this.#isSilent) return 'silence';
+    return this.#isNodeSuspended ? 'quorum' : null;
+  }
+
+  #tell(): void {
+    const reason = this.#reason;
+    for (const handle of this.#host.handles.values()) handle._suspend(reason);
   }
 
   /** A handle came to the connection. */
@@ -68,14 +84,14 @@ export class LeaseWatch {
       this.#earliestAbort = handle.abortBefore;
       if (this.#timer !== null) this.#arm();
     }
-    if (this.#isSuspended) handle._suspend();
+    handle._suspend(this.#reason);
     if (this.#timer === null) this.#arm();
   }
 
   /** No renewal can come any more. */
   disconnected(): void {
     this.#isDisconnected = true;
-    this.#suspend();
+    this.#silent();
     this.#arm();
   }
 
@@ -84,9 +100,9 @@ export class LeaseWatch {
     this.#timer = null;
   }
 
-  #suspend(): void {
-    this.#isSuspended = true;
-    for (const handle of this.#host.handles.values()) handle._suspend();
+  #silent(): void {
+    this.#isSilent = true;
+    this.#tell();
   }
 
   #arm(): void {
@@ -97,7 +113,7 @@ export class LeaseWatch {
 
   /** When something may become due. */
   #nextLook(): number {
-    if (!this.#isSuspended) return Math.min(this.#movedAt + this.#silenceMs, this.deadline - this.#earliestAbort);
+    if (!this.#isSilent) return Math.min(this.#movedAt + this.#silenceMs, this.deadline - this.#earliestAbort);
     let next = this.deadline;
     for (const handle of this.#host.handles.values()) {
       if (!handle.aborted) next = Math.min(next, this.deadline - handle.abortBefore);
@@ -124,8 +140,8 @@ export class LeaseWatch {
     if (now >= this.deadline) {
       for (const handle of this.#host.handles.values()) this.#host.expired(handle, overdue(handle, now - this.deadline));
     } else {
-      if (!this.#isSuspended && now >= Math.min(this.#movedAt + this.#silenceMs, this.deadline - this.#earliestAbort))
-        this.#suspend();
+      if (!this.#isSilent && now >= Math.min(this.#movedAt + this.#silenceMs, this.deadline - this.#earliestAbort))
+        this.#silent();
       for (const handle of this.#host.handles.values()) {
         if (!handle.aborted && now >= this.deadline - handle.abortBefore) handle._abort(running(handle, this.deadline - now));
       }

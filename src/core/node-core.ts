@@ -50,7 +50,8 @@ export class NodeCore implements CoreApi {
   private commands: Command[] = [];
   private overReason: string | null = null;
   private lastMember = false;
-  private lastLease: Millis = 0;
+  private lastHoldUntil: Millis = 0;
+  private lastSuspended = false;
 
   constructor(init: CoreInit & { tuning?: Partial<EngineTuning> }, out: CoreOutput) {
     this.out = out;
@@ -105,6 +106,12 @@ export class NodeCore implements CoreApi {
   get leaseUntil(): Millis {
     return this.membership.leaseUntil;
   }
+  get holdUntil(): Millis {
+    return this.membership.holdUntil;
+  }
+  get isSuspended(): boolean {
+    return this.membership.isSuspended;
+  }
   get leader(): NodeId {
     return this.membership.leader;
   }
@@ -144,17 +151,19 @@ export class NodeCore implements CoreApi {
   }
 
   private announce(now: Millis): void {
-    const member = this.membership.isMember;
-    const lease = this.membership.leaseUntil;
+    const { isMember: member, leaseUntil: lease, holdUntil, isSuspended } = this.membership;
     if (member !== this.lastMember) {
       this.lastMember = member;
       this.out.memberChanged(member);
     }
-    if (lease !== this.lastLease) {
-      this.lastLease = lease;
-      this.out.lease(lease);
+    if (holdUntil !== this.lastHoldUntil || isSuspended !== this.lastSuspended) {
+      this.lastHoldUntil = holdUntil;
+      this.lastSuspended = isSuspended;
+      this.out.lease(holdUntil, isSuspended);
     }
     const isLeased = member && lease > now;
+    if (isSuspended && !this.engine.state.isSuspended) this.engine.suspend(now);
+    else if (!isSuspended && this.engine.state.isSuspended) this.engine.resume(now, isLeased);
     if (isLeased !== this.engine.state.isLeased) this.engine.setLeased(now, isLeased);
   }
 
@@ -292,6 +301,7 @@ export class NodeCore implements CoreApi {
       startCount: this.startCount,
       isMember: this.isMember,
       leaseUntil: this.leaseUntil,
+      isSuspended: this.isSuspended,
       membership: this.membership.dump(),
       engine: dumpEngine(this.engine),
     };

@@ -24,8 +24,11 @@ export interface CoreOutput extends Omit<EngineOutput, 'send' | 'propose'> {
   fence(request: FenceRequest): void;
   /** Raise the start count in the journal (synced), then call reincarnate. */
   incarnationOver(reason: string): void;
-  /** Our lease moved: holds of this node end at `until` (own clock). 0 = over now. */
-  lease(until: Millis): void;
+  /**
+   * Holds of this node end at `until` (own clock); 0 = over now. `isSuspended`: the lease itself is over and nothing is granted,
+   * but what is held goes on: the node moves the deadline by itself (rule 20).
+   */
+  lease(until: Millis, isSuspended: boolean): void;
   viewChanged(view: View): void;
   /** This node is a member now / is no member any more. */
   memberChanged(isMember: boolean): void;
@@ -35,6 +38,9 @@ export interface CoreApi {
   readonly view: View;
   readonly isMember: boolean;
   readonly leaseUntil: Millis;
+  /** When holds of this node end: with the lease, or later while it is suspended (rule 20). */
+  readonly holdUntil: Millis;
+  readonly isSuspended: boolean;
   readonly leader: NodeId;
   /** Runs all that is due: leases, elections, time-outs of requests. Call at least every limits.tickMs. `wallMs`: wall clock, for records. */
   tick(now: Millis, wallMs?: number): void;

@@ -17,10 +17,12 @@ import * as hold from './hold.js';
 import { tickIdle } from './idle.js';
 import { detachedRes, endForIncarnation, isClaim, lockFromRecord, takeClaims } from './incarnation.js';
 import { Lock, ST_CONVERTING, ST_GONE, ST_HELD, ST_LOCKING, ST_NEW } from './lock.js';
+import { RES_OWNED } from './lockres.js';
 import { tickMastery } from './mastery.js';
 import { contradiction, isContradicted, isNodeOwnedMarked, proposeJoin, proposeLeft, proposeWanted } from './proposals.js';
 import { modeInForce } from './rebuild.js';
 import { applyDomainView, placeClaim, sendDoneWhenReady } from './recovery.js';
+import * as serve from './serve.js';
 import { EngineState, type EngineTuning, type Hooks } from './state.js';
 import { type EngineOutput, type LocalLock, type LockOptions, LVB_VALID, type NodeOwnedRecord } from './types.js';
 
@@ -144,6 +146,10 @@ export class Engine {
     s.now = now;
     const lock = local as Lock;
     if (lock.st === ST_GONE) return; // Its owner was told so, perhaps just now, when this call looked at the clock.
+    if (s.isSuspended && lock.st === ST_HELD) {
+      s.out.denied(lock, 'TSDLM_UNAVAILABLE');
+      return;
+    }
     if (lock.st !== ST_HELD || lock.isZombie) {
       s.out.denied(lock, isClaim(lock) ? 'TSDLM_UNAVAILABLE' : 'TSDLM_BAD_ARGUMENT');
       return;
@@ -253,6 +259,10 @@ export class Engine {
   receive(now: Millis, from: NodeId, msg: LockMessage): void {
     const s = this.state;
     s.now = now;
+    if (s.isSuspended) {
+      s.held.keep(from, () => this.receive(s.now, from, msg));
+      return;
+    }
     const domain = s.byDom.get(msg.dom);
     if (!domain) {
       const list = this.aheadOfDomain.get(msg.dom);
@@ -285,8 +295,13 @@ export class Engine {
 
   /** Lock messages between us and `peer` may have been lost: nothing more from it counts before the next domain epoch. */
   peerReset(now: Millis, peer: NodeId, startCount: StartCount): void {
-    this.state.now = now;
-    for (const domain of this.state.domains.values()) {
+    const s = this.state;
+    s.now = now;
+    if (s.isSuspended) {
+      s.held.keep(peer, () => this.peerReset(s.now, peer, startCount));
+      return;
+    }
+    for (const domain of s.domains.values()) {
       if (domain.startCountOf(peer) === startCount) this.taint(domain, peer, domain.epoch);
     }
     this.proposeAt = 0;
@@ -302,6 +317,10 @@ export class Engine {
   applyView(now: Millis, view: View): void {
     const s = this.state;
     s.now = now;
+    if (s.isSuspended) {
+      s.held.inputs.push(() => this.applyView(s.now, view));
+      return;
+    }
     s.view = view;
     s.clock.lift(view.epoch, 0);
     if (s.isOver) return;
@@ -338,6 +357,27 @@ export class Engine {
     const s = this.state;
     s.now = now;
     s.isLeased = isLeased;
+    this.startWaiting();
+    this.finish();
+  }
+
+  /** The lease is over, this incarnation is not (rule 20): what others say waits, nothing is granted. */
+  suspend(now: Millis): void {
+    this.state.now = now;
+    this.state.isSuspended = true;
+  }
+
+  /** A lease is there again: what waited is done, in the order in which it came. */
+  resume(now: Millis, isLeased: boolean): void {
+    const s = this.state;
+    s.now = now;
+    s.isSuspended = false;
+    s.isLeased = isLeased;
+    const { untold, toShuffle, inputs, overflowed } = s.held.take();
+    for (const lock of untold) if (lock.st === ST_HELD && !lock.isZombie) hold.announce(s, lock);
+    for (const input of inputs) input();
+    for (const res of toShuffle) if (res.state === RES_OWNED && res.owner === s.self) serve.shuffle(s, res);
+    for (const peer of overflowed) for (const domain of s.domains.values()) this.taint(domain, peer, domain.epoch);
     this.startWaiting();
     this.finish();
   }
@@ -383,6 +423,8 @@ export class Engine {
     this.aheadOfDomain.clear();
     s.deferred = [];
     s.isLeased = false;
+    s.isSuspended = false;
+    s.held.take();
     s.isOver = true;
     for (const lock of locks) endForIncarnation(s, lock);
   }
@@ -399,9 +441,11 @@ export class Engine {
     const s = this.state;
     s.now = now;
     this.expireDue(now);
-    for (const domain of s.domains.values()) {
-      tickMastery(s, domain);
-      tickIdle(s, domain);
+    if (!s.isSuspended) {
+      for (const domain of s.domains.values()) {
+        tickMastery(s, domain);
+        tickIdle(s, domain);
+      }
     }
     if (now >= this.proposeAt) {
       this.proposeAt = now + s.tuning.proposeMs;
@@ -471,6 +515,7 @@ export class Engine {
         proposeLeft(s);
       }
     }
+    if (s.isSuspended) return;
     for (const domain of s.domains.values()) {
       if (domain.isRecovering && !domain.isDoneSent) sendDoneWhenReady(s, domain);
       if (!domain.isRecovering && domain.parked.length > 0) replayParked(s, domain);

@@ -312,7 +312,12 @@ export function tellVoid(s: EngineState, lock: Lock): void {
   else s.out.lost(lock, 'TSDLM_LOST');
 }
 
-function announce(s: EngineState, lock: Lock): void {
+/** The owner hears of its grant; not while there is no lease. */
+export function announce(s: EngineState, lock: Lock): void {
+  if (s.isSuspended) {
+    s.held.untold.push(lock);
+    return;
+  }
   lock.isUntold = false;
   s.out.granted(lock);
   if (lock.keptBast >= 0) {

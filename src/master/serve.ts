@@ -183,6 +183,10 @@ export function grant(s: EngineState, res: LockRes, lock: Lock, mode: Mode): voi
 
 /** Grants what can be granted, in order; then asks who is in the way of the first that cannot. */
 export function shuffle(s: EngineState, res: LockRes): void {
+  if (s.isSuspended) {
+    s.held.toShuffle.add(res);
+    return;
+  }
   for (let head = res.converting.head; head; head = res.converting.head) {
     if (!isGrantable(res, head, head.want as Mode)) {
       sendBasts(s, res);

@@ -12,6 +12,7 @@ import type { LockMessage } from '../protocol/peer-messages.js';
 import type { Domain } from './domain.js';
 import type { Lock } from './lock.js';
 import { LockRes } from './lockres.js';
+import { HeldBack } from './suspend.js';
 import { TokenClock } from './token-clock.js';
 import type { EngineOutput, JournalOp } from './types.js';
 
@@ -83,6 +84,10 @@ export class EngineState {
   waiting = new Set<Lock>();
   /** A valid lease is at hand: local requests are served. */
   isLeased = false;
+  /** The lease is over, the holds are not: nothing is granted and nothing of other nodes is handled (rule 20; suspend.ts). */
+  isSuspended = false;
+  /** Waits for the end of a suspension. */
+  readonly held = new HeldBack();
   /** Placeholders for locks whose domain is not active here, by domain name. */
   readonly detached = new Map<string, Domain>();
   /** Node-owned locks of the incarnation before, to be claimed by this one. */

@@ -143,7 +143,8 @@ export class Gate {
     if (node.id === this.self && !this.hasOtherVoters()) return;
     const { node: id, startCount } = about(node);
     // Its next incarnation is at the door: it takes the place once the old lease is over. Not for ever, though.
-    if (this.presence.isBeingReplaced(now, node) && now < this.host.overAt(id, startCount) + this.limits.deadMs) return;
+    const replaceableAt = this.presence.replaceableAt(node, this.host.overAt(id, startCount));
+    if (this.presence.isBeingReplaced(now, node) && now < replaceableAt + this.limits.deadMs) return;
     if (silent > this.limits.deadMs) this.condemn(node, `silent for ${Math.round(silent)} ms`);
     else if (node.state === 'in') this.host.propose({ c: 'suspect', node: id, startCount });
   }

@@ -63,7 +63,7 @@ export function judgeJoin(now: Millis, id: NodeId, inc: Incarnation, context: Jo
           `node ${id} is still a member as machine ${old.machineId}: this machine (${inc.machineId}) is admitted once that one was fenced`,
         );
       }
-      if (now < context.overAt) return wait('lease');
+      if (now < presence.replaceableAt(node, context.overAt)) return wait('lease');
     }
   }
   return linksReady(now, id, inc, context) ? { what: 'admit' } : wait('links');

@@ -12,10 +12,12 @@ import { VOTERS_MAX } from '../protocol/limits.js';
 import type { ControlMessage, LogEntry } from '../protocol/peer-messages.js';
 import { Bootstrap } from './bootstrap.js';
 import { parseCommand } from './commands.js';
+import { endsWithMachine } from './fence-levels.js';
 import { Leadership } from './leadership.js';
 import { AckMemory, OwnLease } from './lease.js';
 import { Presence } from './presence.js';
 import { Raft } from './raft.js';
+import { Suspension } from './suspension.js';
 import type { TimeLimits } from './time-limits.js';
 import type {
   Command,
@@ -34,6 +36,8 @@ import type { TableVerdict } from './voter-change.js';
 import { sameVoters, votersOf } from './voter-set.js';
 
 const LOG_KEEP = 1000;
+/** Views that a suspended node keeps for its resumption. */
+const SUSPENDED_VIEWS_MAX = 10_000;
 /** A refusal that says the same again is noted at most this often. */
 const REFUSAL_NOTE_MS = 30_000;
 
@@ -63,6 +67,7 @@ export class Membership implements MembershipApi {
   private member = false;
   private joining = true;
   private joinAt: Millis;
+  private readonly suspension: Suspension;
   private refusal = { text: '', at: Number.NEGATIVE_INFINITY };
   private blankLeader: NodeId = 0;
 
@@ -83,6 +88,7 @@ export class Membership implements MembershipApi {
     const hasLog = snapshot !== null || entries.length > 0;
     const base = this.baseOf(init.persisted.snapshot);
     this.applied = base.view;
+    this.suspension = new Suspension(init.limits);
     this.acks = new AckMemory(init.now, boot === null && !hasLog && term === 0);
     this.presence = new Presence(init.self, peers, init.limits);
     this.presence.ownStartCount = init.incarnation.startCount;
@@ -155,6 +161,14 @@ export class Membership implements MembershipApi {
     return this.own.until;
   }
 
+  get isSuspended(): boolean {
+    return this.suspension.isOn;
+  }
+
+  get holdUntil(): Millis {
+    return Math.max(this.suspension.until, this.own.until);
+  }
+
   get leader(): NodeId {
     return this.bootstrap.isBlank ? this.blankLeader : this.raft.leader;
   }
@@ -175,6 +189,7 @@ export class Membership implements MembershipApi {
     this.bootstrap.tick(this.now);
     this.raft.tick(this.now);
     this.leadership.tick(this.now);
+    this.leased();
     if (this.now >= this.joinAt) {
       this.joinAt = this.now + this.limits.heartbeatMs;
       this.askToJoin();
@@ -269,6 +284,7 @@ export class Membership implements MembershipApi {
     this.ended = false;
     this.joined = false;
     this.own.until = 0;
+    this.suspension.end();
     this.presence.ownStartCount = incarnation.startCount;
     this.joinAt = this.now;
     this.judgeOwn();
@@ -296,6 +312,8 @@ export class Membership implements MembershipApi {
       ended: this.ended,
       leaseUntil: this.own.until,
       leaseLeftMs: this.own.until === 0 ? 0 : this.own.until - this.now,
+      isSuspended: this.suspension.isOn,
+      holdUntil: this.holdUntil,
       linksDown: this.presence.ownDown,
       leading: this.raft.isLeader ? this.leadership.dump(this.now) : null,
       view: this.applied,
@@ -307,19 +325,41 @@ export class Membership implements MembershipApi {
   /** Time never runs backwards in here. A lease that ended while nobody called is seen before anything acts on it. */
   private enter(now: Millis): void {
     if (now > this.now) this.now = now;
-    if (!this.own.isOver(this.now)) return;
+    const isOver = this.own.isOver(this.now);
+    if (this.ended || (this.own.until === 0 && !this.suspension.isOn)) return;
     const { startCount } = this.incarnation;
-    this.own.lapse(startCount);
     const node = findNode(this.applied, this.self);
+    const isOurs = node?.incarnation?.startCount === startCount;
+    // Nobody frees what is held here before this machine is off: the end of the lease is not the end (rule 20).
+    const byDevice = isOurs && endsWithMachine(node.fence) && (isLive(node) || node.state === 'fencing');
+    this.suspension.look(this.now, byDevice);
+    if (byDevice && !isOver) return;
+    if (byDevice) {
+      this.own.until = 0;
+      this.suspension.begin();
+      this.output.note('warn', 'suspended', { startCount, state: node.state });
+      return;
+    }
+    if (!isOver && !this.suspension.isOn) return;
+    this.own.lapse(startCount);
     // Who leaves owns nothing any more: its lease simply runs out.
-    const leaves = node?.incarnation?.startCount === startCount && (node.state === 'leaving' || node.state === 'left');
-    if (!leaves) this.end('lease');
+    const leaves = isOurs && (node.state === 'leaving' || node.state === 'left');
+    if (leaves) this.suspension.end();
+    else this.end('lease');
+  }
+
+  /** A lease came, by a leader or by our own lead. */
+  private leased(): void {
+    if (!this.suspension.isOn || this.own.until === 0) return;
+    this.suspension.resume();
+    this.output.note('info', 'resumed', { startCount: this.incarnation.startCount });
   }
 
   private end(reason: string): void {
     if (this.ended) return;
     this.ended = true;
     this.own.until = 0;
+    this.suspension.end();
     this.presence.ownStartCount = 0;
     this.member = false;
     this.output.note('warn', 'incarnation-over', { reason, startCount: this.incarnation.startCount });
@@ -341,8 +381,10 @@ export class Membership implements MembershipApi {
     }
     if (!this.raft.step(this.now, from, msg)) return;
     if (msg.k === 'Heartbeat') this.onHeartbeat(from, msg.sentAt);
-    else if (msg.k === 'HeartbeatAck') this.leadership.heard(this.now, from, msg);
-    else if (msg.k === 'Lease') this.onLease(msg);
+    else if (msg.k === 'HeartbeatAck') {
+      this.leadership.heard(this.now, from, msg);
+      this.leased();
+    } else if (msg.k === 'Lease') this.onLease(msg);
   }
 
   private onHeartbeat(from: NodeId, echo: Millis): void {
@@ -362,6 +404,7 @@ export class Membership implements MembershipApi {
   private onLease(msg: Extract<ControlMessage, { k: 'Lease' }>): void {
     if (this.ended || msg.startCount !== this.incarnation.startCount || msg.echo > this.now) return;
     this.own.extend(this.now, msg.echo + Math.min(msg.remainingMs, this.limits.leaseMs));
+    this.leased();
   }
 
   private onRefuse(from: NodeId, code: number, text: string): void {
@@ -415,6 +458,8 @@ export class Membership implements MembershipApi {
   private changed(next: View, previous: View, command: Command | null): void {
     this.judgeMember();
     if (next.table !== previous.table) this.presence.setPeers(next.nodes.filter((n) => n.id !== this.self).map((n) => n.id));
+    // What is held here waits for views meanwhile, and must not pile up (engine.ts suspend).
+    if (this.suspension.isOn && ++this.suspension.views > SUSPENDED_VIEWS_MAX) this.end('suspended');
     this.output.viewChanged(next, previous, command);
     this.judgeOwn();
   }

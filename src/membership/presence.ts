@@ -5,6 +5,7 @@
  * Silence is counted from when this leader began at the earliest: what its predecessor heard it does not know.
  */
 import type { Incarnation, Millis, NodeId, StartCount } from '../protocol/ids.js';
+import { endsWithMachine } from './fence-levels.js';
 import type { TimeLimits } from './time-limits.js';
 import type { NodeView, View } from './types.js';
 import { isLive } from './view.js';
@@ -24,6 +25,8 @@ export interface Talking {
 interface Asking {
   inc: Incarnation;
   at: Millis;
+  /** When this leader heard it ask first. */
+  since: Millis;
 }
 
 export class Presence {
@@ -87,7 +90,9 @@ export class Presence {
   }
 
   asked(now: Millis, from: NodeId, inc: Incarnation): void {
-    this.asks.set(from, { inc, at: now });
+    const before = this.asks.get(from);
+    const since = before?.inc.startCount === inc.startCount ? before.since : now;
+    this.asks.set(from, { inc, at: now, since });
   }
 
   /** How long the member that the view shows has been silent. */
@@ -108,6 +113,16 @@ export class Presence {
     const old = node.incarnation;
     if (asking === undefined || old === null || now - asking.at > this.limits.suspectMs) return false;
     return asking.inc.startCount > old.startCount && asking.inc.machineId === old.machineId;
+  }
+
+  /**
+   * When the incarnation that asks may take the place of the one that the view shows. `overAt`: when that one's lease is over. A
+   * node that is ended by device only may have told its owners later deadlines (suspension.ts), none beyond one lease after it ended.
+   */
+  replaceableAt(node: NodeView, overAt: Millis): Millis {
+    const asking = this.asks.get(node.id);
+    if (asking === undefined || asking.inc.bootId !== node.incarnation?.bootId || !endsWithMachine(node.fence)) return overAt;
+    return Math.max(overAt, asking.since + this.limits.leaseMs + this.limits.marginMs);
   }
 
   /** The same machine asks to be admitted after a reboot: what ran on it before is over beyond doubt (rule 12). */

@@ -265,6 +265,13 @@ export interface MembershipApi {
   readonly isMember: boolean;
   /** End of our lease on our clock; 0 when we have none. */
   readonly leaseUntil: Millis;
+  /**
+   * Our lease is over, but this incarnation is not: it is ended by device only, so nobody frees what is held here before the
+   * machine is off (rule 20). Nothing is granted; it goes on with the next lease.
+   */
+  readonly isSuspended: boolean;
+  /** When holds of this node end as its owners know it: with the lease; later, and moved by ourselves, while suspended. */
+  readonly holdUntil: Millis;
   readonly leader: NodeId;
   readonly isLeader: boolean;
   readonly term: number;

@@ -159,6 +159,7 @@ export class Admin {
       epoch: view.epoch,
       leader: h.core.leader === 0 ? null : this.#ref(h.core.leader),
       leaseLeftMs: Math.max(0, Math.round(h.core.leaseUntil - now)),
+      isSuspended: h.core.isSuspended,
       members: view.nodes.map((n) => ({ id: n.id, name: n.name, state: n.state, voter: n.voter })),
       limits: {
         heartbeatMs: h.limits.heartbeatMs,
@@ -171,8 +172,15 @@ export class Admin {
       sessions: h.sessions(),
       locks: countLocal(h.core.engine),
       nodeOwnedAllowed: h.nodeOwnedAllowed,
-      warnings: [...this.#fence.warnings(), ...h.warnings()],
+      warnings: [...this.#suspended(), ...this.#fence.warnings(), ...h.warnings()],
     };
+  }
+
+  #suspended(): string[] {
+    if (!this.#host.core.isSuspended) return [];
+    return [
+      'this node is suspended: it has no quorum and grants nothing; its owners keep what they hold, for nobody is granted it before this machine was fenced',
+    ];
   }
 
   #nodes(): NodesData {

@@ -28,7 +28,7 @@ export class CoreClock {
 }
 
 /** What the local door needs of the core. */
-export type DoorCore = Pick<CoreApi, 'leaseUntil' | 'lock' | 'convert' | 'unlock' | 'cancel' | 'writeLvb'>;
+export type DoorCore = Pick<CoreApi, 'holdUntil' | 'lock' | 'convert' | 'unlock' | 'cancel' | 'writeLvb'>;
 
 /** The core on CLOCK_MONOTONIC: times go in and come out converted. */
 export class MonotonicCore implements DoorCore {
@@ -40,8 +40,8 @@ export class MonotonicCore implements DoorCore {
     this.#clock = clock;
   }
 
-  get leaseUntil(): Millis {
-    const until = this.#core.leaseUntil;
+  get holdUntil(): Millis {
+    const until = this.#core.holdUntil;
     return until === 0 ? 0 : until - this.#clock.ahead;
   }
   lock(now: Millis, options: LockOptions): LocalLock {

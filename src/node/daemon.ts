@@ -248,7 +248,7 @@ export class Daemon {
           (error: unknown) => this.#fatal(asJournalError(error)),
         );
       },
-      lease: (until) => this.#sessions.lease(until === 0 ? 0 : until - this.#clock.ahead),
+      lease: (until, isSuspended) => this.#sessions.lease(until === 0 ? 0 : until - this.#clock.ahead, isSuspended),
       viewChanged: (view) => {
         log('info', 'view', {
           epoch: view.epoch,

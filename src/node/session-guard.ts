@@ -12,7 +12,8 @@ import { isGroupAlive, isInert, signalGroup } from './session-group.js';
 export interface SessionGuardOptions {
   now: () => number;
   log: (level: 'info' | 'warn' | 'error', event: string, data: Record<string, unknown>) => void;
-  leaseUntil: () => number;
+  /** End of the holds of this node, as it is told. */
+  holdUntil: () => number;
 }
 
 export class SessionGuard {
@@ -43,7 +44,7 @@ export class SessionGuard {
 
   /** When the session's holds end, as far as is known now. */
   #end(session: Session): number {
-    return session.state === 'open' ? this.#o.leaseUntil() : session.told;
+    return session.state === 'open' ? this.#o.holdUntil() : session.told;
   }
 
   #arm(session: Session): void {

@@ -221,9 +221,14 @@ export class SessionRequests {
     const callback = hold.converted;
     hold.converted = null;
     if (session !== null && hold.asked !== 0) {
-      const deadline = this.#o.core.leaseUntil;
+      const deadline = this.#o.core.holdUntil;
       // Told counts from here on, although the bytes leave only at the end of this turn.
       if (session.state === 'open' && deadline > session.told) session.told = deadline;
+      if (session.isSuspended) {
+        // It owned nothing when the node resumed, so it was not told.
+        session.isSuspended = false;
+        session.push({ k: 'DaemonLease', deadline: session.told, suspended: false });
+      }
       session.converting.delete(hold.asked);
       session.push({
         k: 'DaemonGranted',

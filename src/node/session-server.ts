@@ -84,7 +84,7 @@ export class SessionServer implements SessionHost {
   constructor(options: SessionServerOptions) {
     this.#o = options;
     this.now = options.now;
-    this.#guard = new SessionGuard({ now: options.now, log: options.log, leaseUntil: () => options.core.leaseUntil });
+    this.#guard = new SessionGuard({ now: options.now, log: options.log, holdUntil: () => options.core.holdUntil });
     this.#requests = new SessionRequests({
       core: options.core,
       now: options.now,
@@ -164,17 +164,22 @@ export class SessionServer implements SessionHost {
     this.#requests.lost(lock, code);
   }
 
-  /** The lease moved: holders are told, unless they do not read what they were told before (rule 8). */
-  lease(until: number): void {
+  /**
+   * The end of all holds moved: holders are told, unless they do not read what they were told before (rule 8). `isSuspended`: by
+   * this node itself, which has no lease and grants nothing (rule 20).
+   */
+  lease(until: number, isSuspended: boolean): void {
     if (until <= 0 || this.#isStopping) return;
     const now = this.now();
     for (const session of this.#sessions.values()) {
       if (session.pausedAt !== 0 && now - session.pausedAt > this.#o.limits.leaseMs) {
         this.fault(session, 'TSDLM_SLOW_CLIENT', `this client has read nothing for ${Math.round(now - session.pausedAt)} ms`);
       }
-      if (session.granted === 0 || session.state !== 'open' || until <= session.told || session.backlog > 0) continue;
-      session.told = until;
-      session.push({ k: 'DaemonLease', deadline: until });
+      if (session.granted === 0 || session.state !== 'open' || session.backlog > 0) continue;
+      if (until <= session.told && isSuspended === session.isSuspended) continue;
+      session.told = Math.max(session.told, until);
+      session.isSuspended = isSuspended;
+      session.push({ k: 'DaemonLease', deadline: session.told, suspended: isSuspended });
     }
   }
 

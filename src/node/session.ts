@@ -59,6 +59,8 @@ export class Session {
   isStopping = false;
   /** Last deadline written to this client. */
   told = 0;
+  /** Told that this node has no lease and holds on (rule 20). */
+  isSuspended = false;
   readonly holds = new IdMap<Hold>(SALT);
   /** Conversions under way, by their request number. */
   readonly converting = new IdMap<Hold>(SALT);

@@ -48,6 +48,8 @@ export interface StatusData {
   leader: NodeRef | null;
   /** Time left of this node's lease; 0 = none, nothing is granted here. */
   leaseLeftMs: number;
+  /** No lease, but what is held here is kept: nobody frees it before this machine was seen off (rule 20). */
+  isSuspended: boolean;
   members: { id: number; name: string; state: string; voter: boolean }[];
   limits: { heartbeatMs: number; leaseMs: number; marginMs: number; deadMs: number };
   journal: { path: string; state: string; sizeBytes: number };

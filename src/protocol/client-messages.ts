@@ -63,8 +63,11 @@ export const DaemonDenied = message('DaemonDenied', 0xa2, { rid: u53, code: u8, 
 export const DaemonDone = message('DaemonDone', 0xa3, { rid: u53 });
 /** BAST: somebody waits for `mode` on the lock `lock`. */
 export const DaemonBast = message('DaemonBast', 0xa4, { lock: u53, mode });
-/** All holds of this session now end at `deadline`. */
-export const DaemonLease = message('DaemonLease', 0xa5, { deadline: num });
+/**
+ * All holds of this session now end at `deadline`. `suspended`: the node has no lease, grants nothing, and moves the deadline by
+ * itself, for nobody frees its locks before its machine is off (rule 20).
+ */
+export const DaemonLease = message('DaemonLease', 0xa5, { deadline: num, suspended: bool });
 /** The lock is gone; lock 0 = all locks of the session. */
 export const DaemonLost = message('DaemonLost', 0xa6, { lock: u53, code: u8, text: text(500) });
 export const DaemonAdminReply = message('DaemonAdminReply', 0xa7, {

@@ -18,6 +18,7 @@ const STATUS: StatusData = {
   epoch: 12,
   leader: n2,
   leaseLeftMs: 2800,
+  isSuspended: false,
   members: [
     { ...n1, state: 'in', voter: true },
     { ...n2, state: 'suspect', voter: false },

@@ -9,7 +9,7 @@ const w = await world(t, { limits: QUICK });
 t.test('S4: a side without quorum grants nothing after its lease and tells its owners', async (t) => {
   const owner = await w.owner(1);
   const held = await owner.lock('kept');
-  const suspended = new Promise<void>((resolve) => held.handle.on('suspended', resolve));
+  const suspended = new Promise<void>((resolve) => held.handle.on('suspended', () => resolve()));
   const mark = w.cluster.node(1).log.length;
   await Promise.all([w.cluster.node(2).kill(), w.cluster.node(3).kill()]);
   const killedAt = monotonicMs();

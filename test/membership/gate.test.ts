@@ -322,7 +322,8 @@ t.test('a node that is alive but being fenced gets no lease and comes back only 
   t.ok(c.until(() => c.state(id) === 'evicted', 30_000));
   t.same(
     c.host(id).overs.map((o) => o.reason),
-    ['lease'],
+    ['evicted'],
+    'its lease alone was not its end (rule 20)',
   );
   // The device has "ended" it: it is admitted on its next boot (rule 12).
   c.reboot(id);

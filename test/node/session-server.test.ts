@@ -249,7 +249,7 @@ t.test('rule 8: renewals are not piled up for a client that does not read', asyn
   deaf.socket.pause();
   for (let i = 0; i < 20_000; i++) {
     daemon.core.leaseUntil += 0.01;
-    daemon.server.lease(daemon.core.leaseUntil);
+    daemon.server.lease(daemon.core.leaseUntil, false);
     if (i % 100 === 0) await new Promise((resolve) => setImmediate(resolve));
   }
   const [session] = daemon.server.sessions();

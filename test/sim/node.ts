@@ -28,6 +28,8 @@ export interface Life {
   isStopping: boolean;
   isReincarnating: boolean;
   isMember: boolean;
+  /** Its owners were told that the node has no lease and holds on (rule 20). */
+  isSuspended: boolean;
 }
 
 export class SimNode {
@@ -140,6 +142,7 @@ export class SimNode {
       isStopping: false,
       isReincarnating: false,
       isMember: false,
+      isSuspended: false,
     } as unknown as Life;
     for (const c of world.configs) if (c.id !== this.id) life.ends.set(c.id, world.network.newEnd());
     this.life = life;
@@ -308,7 +311,7 @@ export class SimNode {
       },
       fence: (request) => this.#fence(life, request),
       incarnationOver: (reason) => this.#incarnationOver(life, reason),
-      lease: (until) => this.#leaseTold(life, until),
+      lease: (until, isSuspended) => this.#leaseTold(life, until, isSuspended),
       viewChanged: (view) => {
         world.trace.add(world.queue.now, this.id, 'view', view.epoch, viewText(view));
         world.logCheck.applied(this.id, view);
@@ -333,13 +336,18 @@ export class SimNode {
     };
   }
 
-  #leaseTold(life: Life, until: number): void {
+  #leaseTold(life: Life, until: number, isSuspended: boolean): void {
     const { world } = this;
     const now = world.queue.now;
     const { lease } = life;
     if (until === 0) {
       world.trace.add(now, this.id, 'lease', 0);
       return;
+    }
+    if (isSuspended !== life.isSuspended) {
+      life.isSuspended = isSuspended;
+      world.trace.add(now, this.id, isSuspended ? 'suspended' : 'resumed');
+      world.count(isSuspended ? 'suspended' : 'resumed');
     }
     // Holds whose deadline has passed are over, whatever comes now.
     if (lease.until <= now) this.owners.lapsed(life);
@@ -361,6 +369,10 @@ export class SimNode {
     const { world } = this;
     world.trace.add(world.queue.now, this.id, 'incarnationOver', reason);
     world.count('incarnationOver');
+    // Nobody frees what is held on a machine that only a device ends: its owners need not be told (rule 20).
+    if (reason === 'lease' && this.config.fence.every((level) => !['self', 'manual'].includes(level[0] ?? 'self'))) {
+      world.fail(`rule 20: n${this.id} ends its holds with its lease, though only a device could have freed them`);
+    }
     if (life.isReincarnating) return;
     life.isReincarnating = true;
     const over = life.lease;

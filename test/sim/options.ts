@@ -74,7 +74,7 @@ export interface SimOptions {
   fenceLate: number;
   /** Mean time of the fence script, ms. */
   fenceMs: number;
-  /** What else fence devices do, each a probability per run; `lies` and `wrong` only where no lock is node-owned. */
+  /** What else fence devices do, each a probability per run; `lies` and `wrong` only where no lock is node-owned and a lease ends. */
   devices: {
     /** Says "off" and does nothing. */
     lies: number;
@@ -191,7 +191,11 @@ export function drawDevices(o: SimOptions): void {
     cycles: some(0.3),
     fencerDies: some(0.3),
   };
-  if (!isHonest) o.nodeOwnedShare = 0;
+  if (!isHonest) {
+    o.nodeOwnedShare = 0;
+    // Like a node-owned lock, what a node holds that only devices end (rule 20) has no second protection against a lie.
+    if (!o.fence.some((level) => level.includes('self'))) o.fence = [...o.fence, ['self']];
+  }
   o.fenceOrderMs = r.chance(0.3) ? 1500 : 0;
 }
 

@@ -1,9 +1,10 @@
 /** The simulator finds what it must find: every planted bug, each within a bounded number of seeds. */
 import t from 'tap';
 import { PLANTS } from './planted.js';
+import { TWO_NODE_PLANTS } from './planted-two.js';
 import { runSeed } from './run.js';
 
-for (const plant of PLANTS) {
+for (const plant of [...PLANTS, ...TWO_NODE_PLANTS]) {
   t.test(`finds: ${plant.name}`, async (t) => {
     const undo = plant.patch?.();
     t.teardown(() => undo?.());

@@ -29,14 +29,14 @@ export interface Plant {
   patch?: () => () => void;
 }
 
-function only(options: SimOptions, kinds: FaultKind[], everyMs: number): void {
+export function only(options: SimOptions, kinds: FaultKind[], everyMs: number): void {
   for (const kind of FAULT_KINDS) options.faults[kind] = kinds.includes(kind) ? 1 : 0;
   options.faultEveryMs = everyMs;
   options.faultPhaseMs = Math.min(options.faultPhaseMs, 8000);
 }
 
 /** Three voters, a few hot names, busy sessions. */
-function busy(options: SimOptions): void {
+export function busy(options: SimOptions): void {
   options.nodes = 3;
   options.voters = 3;
   options.mastery = 'peer';
@@ -52,7 +52,7 @@ function busy(options: SimOptions): void {
 }
 
 /** Replaces a method of a class until undone. */
-function replace<T extends object, K extends keyof T>(of: T, key: K, make: (old: T[K]) => T[K]): () => void {
+export function replace<T extends object, K extends keyof T>(of: T, key: K, make: (old: T[K]) => T[K]): () => void {
   const old = of[key];
   of[key] = make(old);
   return () => {
@@ -60,7 +60,7 @@ function replace<T extends object, K extends keyof T>(of: T, key: K, make: (old:
   };
 }
 
-function alterLock(world: World, change: (msg: LockMessage, from: number, to: number) => PeerMessage | null): void {
+export function alterLock(world: World, change: (msg: LockMessage, from: number, to: number) => PeerMessage | null): void {
   world.network.alter = (from, to, msg) => ('dom' in msg ? change(msg, from.id, to.id) : msg);
 }
 
@@ -316,7 +316,7 @@ export const PLANTS: Plant[] = [
     seedsMax: 40,
     tune: (o) => {
       feeds(o);
-      o.fence = [['bmc']];
+      o.fence = [['bmc'], ['self']];
       o.devices.lies = 1;
       only(o, ['isolate', 'split', 'pause'], 700);
     },
@@ -336,7 +336,7 @@ export const PLANTS: Plant[] = [
     seedsMax: 40,
     tune: (o) => {
       feeds(o);
-      o.fence = [['bmc']];
+      o.fence = [['bmc'], ['self']];
       o.devices.lies = 1;
     },
     world: (w) => {
