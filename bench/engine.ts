@@ -64,7 +64,18 @@ function viewOfOne(): View {
     clusterId: 'bench',
     nextDom: 2,
     nodes: [
-      { id: 1, name: 'n1', voter: true, fence: [['self']], state: 'in', incarnation, nodeOwned: false, fencedBy: '', since: 1 },
+      {
+        id: 1,
+        name: 'n1',
+        voter: true,
+        fence: [['self']],
+        state: 'in',
+        incarnation,
+        nodeOwned: false,
+        armedMs: 0,
+        fencedBy: '',
+        since: 1,
+      },
     ],
     domains: [
       {

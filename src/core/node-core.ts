@@ -52,6 +52,8 @@ export class NodeCore implements CoreApi {
   private lastMember = false;
   private lastHoldUntil: Millis = 0;
   private lastSuspended = false;
+  /** What the view is to say of this machine's end; 0 = nothing ends it. */
+  private armedMs = 0;
 
   constructor(init: CoreInit & { tuning?: Partial<EngineTuning> }, out: CoreOutput) {
     this.out = out;
@@ -170,7 +172,20 @@ export class NodeCore implements CoreApi {
   tick(now: Millis, wallMs?: number): void {
     this.membership.tick(now, wallMs);
     this.settle(now);
+    this.announceArmed(now);
     this.engine.tick(now);
+    this.settle(now);
+  }
+
+  arm(ms: number): void {
+    this.armedMs = ms;
+  }
+
+  private announceArmed(now: Millis): void {
+    if (!this.membership.isMember) return;
+    const { self, startCount } = this.engine.state;
+    if (this.membership.view.nodes.find((n) => n.id === self)?.armedMs === this.armedMs) return;
+    this.membership.propose(now, { c: 'armed', node: self, startCount, ms: this.armedMs });
     this.settle(now);
   }
 

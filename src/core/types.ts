@@ -61,6 +61,8 @@ export interface CoreApi {
   changeTable(now: Millis, command: TableCommand): TableVerdict;
   trustFence(now: Millis, node: NodeId, method: string, who: string): FenceVerdict;
   reincarnate(now: Millis, incarnation: Incarnation): void;
+  /** This machine ends itself within `ms` after the node's lease ended; 0 = it does not. Asked of the log until the view shows it. */
+  arm(ms: number): void;
 
   /** Asks for a lock. The outcome comes as granted / denied, possibly before this returns. */
   lock(now: Millis, options: LockOptions): LocalLock;

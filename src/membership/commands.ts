@@ -70,6 +70,7 @@ const TABLES: Readonly<Record<Command['c'], FieldTable>> = {
   domainLeft: { ...about, dom: u32 },
   bump: { dom: u32, epoch: u32 },
   epoch: { epoch: u32 },
+  armed: { ...about, ms: u32 },
   nodeOwned: { ...about, on: bool },
 };
 
@@ -82,6 +83,7 @@ const OWN: ReadonlySet<Command['c']> = new Set([
   'domainLeave',
   'domainLeft',
   'nodeOwned',
+  'armed',
 ]);
 
 /** Turns plain data into a command, or null when it is none. Fields that no table names are dropped. Never throws. */

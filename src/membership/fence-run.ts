@@ -4,11 +4,13 @@
  * The problem: "fenced" must mean that the node cannot act any more. A level counts only when all its methods succeeded in
  * this same attempt and all of them said so again after the last of them had (rule 15: with two power supplies both must be off
  * at one time; no success is remembered), and never before the node's lease is over, for a device may say "off" while the node
- * still works. `self` is that wait alone; it proves nothing about node-owned locks, which no lease frees (rule 2). `manual` waits for
+ * still works. `self` is that wait alone; it proves nothing about node-owned locks, which no lease frees (rule 2), unless the
+ * machine is armed to end itself: then its end is waited for too, and it counts as `self-end`. `manual` waits for
  * a person; a confirmation counts at whatever level the run stands, for this incarnation, in this time of leading.
  * Who is fenced, and what follows, is gate.ts; the methods themselves are the host's.
  */
 import type { Millis, NodeId, StartCount } from '../protocol/ids.js';
+import { selfEndWaitMs } from './time-limits.js';
 import type { FenceRequest, FenceTry, NodeView } from './types.js';
 
 const FIRST_PAUSE_MS = 1000;
@@ -17,6 +19,8 @@ const LONGEST_PAUSE_MS = 30_000;
 const MANUAL_WAIT_MS = 60_000;
 /** Decided here and not by the host. */
 const NO_DEVICE: readonly string[] = ['self', 'manual'];
+/** How a node counts as fenced whose machine has ended itself. */
+export const SELF_END = 'self-end';
 
 export interface FenceRunHost {
   fence(request: FenceRequest): void;
@@ -78,7 +82,8 @@ export class FenceRun {
     const methods = levels[this.level % Math.max(1, levels.length)] ?? ['self'];
     if (!this.running) this.start(now, methods, facts);
     if (this.waiting.size > 0) return null;
-    if (this.failure === '') this.judge(now, methods, node);
+    const isEnding = endsItself(methods, facts);
+    if (this.failure === '') this.judge(now, methods, node, isEnding);
     if (this.failure !== '') {
       this.nextLevel(now, methods, levels.length);
       return null;
@@ -88,7 +93,10 @@ export class FenceRun {
       this.ask('verify', methods);
       return null;
     }
-    return now >= overAt ? this.succeed(now, methods, this.proof) : null;
+    if (!isEnding) return now >= overAt ? this.succeed(now, methods, this.proof) : null;
+    if (now < overAt + selfEndWaitMs(node.armedMs)) return null;
+    const shown = methods.map((method) => (method === 'self' ? SELF_END : method));
+    return this.succeed(now, shown, this.proof === '' ? `its machine ends itself within ${node.armedMs} ms` : this.proof);
   }
 
   /** A person vouches for it: what devices are still at does not matter any more. */
@@ -162,8 +170,8 @@ export class FenceRun {
   }
 
   /** What stands against the levels that no device decides. */
-  private judge(now: Millis, methods: readonly string[], node: NodeView): void {
-    if (methods.includes('self') && node.nodeOwned) {
+  private judge(now: Millis, methods: readonly string[], node: NodeView, isEnding: boolean): void {
+    if (methods.includes('self') && node.nodeOwned && !isEnding) {
       this.failure = 'self: the node holds node-owned locks, which only a method that ends the machine frees';
     } else if (methods.includes('manual') && now - this.startedAt >= MANUAL_WAIT_MS) {
       this.failure = `manual: nobody has verified that it is off and said so with: tsdlm fence confirm ${node.name}`;
@@ -187,4 +195,9 @@ export class FenceRun {
     this.resumeAt = now + this.pauseMs;
     this.pauseMs = Math.min(2 * this.pauseMs, LONGEST_PAUSE_MS);
   }
+}
+
+/** `self` frees what the node owns: its machine is armed to end itself, and has not been seen to survive that (rule 12). */
+function endsItself(methods: readonly string[], { node, distrusted }: FenceFacts): boolean {
+  return methods.includes('self') && node.nodeOwned && node.armedMs > 0 && !distrusted.includes(SELF_END);
 }

@@ -18,6 +18,7 @@ export function blankNode(config: NodeConfig): NodeView {
     state: 'out',
     incarnation: null,
     nodeOwned: false,
+    armedMs: 0,
     fencedBy: '',
     since: 0,
   };

@@ -84,6 +84,45 @@ export function checkTimeLimits(l: TimeLimits): void {
     );
 }
 
+/** Bounds of the time after its lease within which a machine ends itself, ms. */
+export const SELF_END_MS_MIN = 1000;
+export const SELF_END_MS_MAX = 600_000;
+
+/**
+ * How long after lease + margin a machine that ends itself is waited for, where what its node owns is to be freed (rule 2). It is kept
+ * alive only while its lease is valid, so it ends at the latest `armedMs` after the end of the lease, on its own watchdog's
+ * clock. Twice that is waited for, as sbd's msgwait is twice its watchdog's time-out: it covers a watchdog that is slow by two thirds
+ * on top of the drift between clocks.
+ *
+ *   t + L + margin + 2T  >=  (t + L + T * (1 + 2/3)) * (1+rho)/(1-rho)        t: the last acknowledgement, L: lease, T: armedMs
+ */
+export function selfEndWaitMs(armedMs: number): number {
+  return 2 * armedMs;
+}
+
+/**
+ * Checks the time T within which the machine ends itself after its lease. Throws TSDLM_BAD_CONFIG naming both values.
+ * A keep-alive leaves at least once a heartbeat, so T >= 4 heartbeats lets three of them be late.
+ */
+export function checkSelfEnd(l: Pick<TimeLimits, 'heartbeatMs' | 'leaseMs' | 'marginMs'>, armedMs: number): void {
+  const refuse = (text: string): never => {
+    throw new TsdlmError('TSDLM_BAD_CONFIG', text);
+  };
+  if (!(armedMs >= SELF_END_MS_MIN && armedMs <= SELF_END_MS_MAX)) {
+    refuse(`self_end: timeout ${armedMs} ms must be ${SELF_END_MS_MIN} to ${SELF_END_MS_MAX} ms`);
+  }
+  if (armedMs < 4 * l.heartbeatMs)
+    refuse(`self_end: timeout ${armedMs} ms must be at least 4 heartbeats (4 x ${l.heartbeatMs} ms)`);
+  const factor = (1 + DRIFT_MAX) / (1 - DRIFT_MAX);
+  const waited = l.leaseMs + l.marginMs + selfEndWaitMs(armedMs);
+  const ended = (l.leaseMs + armedMs * (1 + 2 / 3)) * factor;
+  if (waited < ended) {
+    refuse(
+      `self_end: lease ${l.leaseMs} + margin ${l.marginMs} + 2 x timeout ${armedMs} ms is less than the ${Math.ceil(ended)} ms in which the machine has ended for certain`,
+    );
+  }
+}
+
 /** Margin of SIGKILL before the deadline (K) and slack for the push of a lease to the client (P). */
 export const KILL_MARGIN_MS = 250;
 export const PUSH_SLACK_MS = 100;

@@ -28,6 +28,8 @@ export interface NodeView extends NodeConfig {
   incarnation: Incarnation | null;
   /** It holds node-owned locks: `self` does not count as fenced for it (rule 2). */
   nodeOwned: boolean;
+  /** > 0: its machine ends itself within so many ms after its lease; then `self` frees node-owned locks too, some time later. */
+  armedMs: number;
   /** How it was fenced last, or ''. */
   fencedBy: string;
   /** Epoch of the last change of this record. */
@@ -174,6 +176,8 @@ export type Command =
   | { c: 'bump'; dom: number; epoch: Epoch }
   /** A node's token counter runs high: a new epoch, only if it is still `epoch` (rule 17). */
   | { c: 'epoch'; epoch: Epoch }
+  /** Its machine ends itself within `ms` after its lease ended; 0 = it does not (any more). */
+  | { c: 'armed'; node: NodeId; startCount: StartCount; ms: number }
   | { c: 'nodeOwned'; node: NodeId; startCount: StartCount; on: boolean };
 
 /** What must be durable (synced) before the messages and effects that depend on it leave. Written in ticket order. */

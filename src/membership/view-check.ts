@@ -50,6 +50,7 @@ const viewField = record('view', {
       state,
       incarnation: nullable(incarnationField),
       nodeOwned: bool,
+      armedMs: u32,
       fencedBy: methodsField,
       since: u32,
     }),

@@ -11,6 +11,7 @@ import { EPOCH_MAX, type Epoch, type Incarnation, type NodeId, type StartCount }
 import { DOMAINS_MAX } from '../protocol/limits.js';
 import { openFence, recordFence } from './fence-record.js';
 import { applyTable, blankNode } from './node-table.js';
+import { SELF_END_MS_MAX } from './time-limits.js';
 import type { Command, DomainView, MasteryPolicy, Member, NodeConfig, NodeState, NodeView, View } from './types.js';
 
 /** Domain that every node is in from its join on. */
@@ -119,6 +120,11 @@ function step(view: View, command: Command): View {
       return change(view, command, ['in', 'suspect'], { state: 'fencing' });
     case 'evicted':
       return change(view, command, ['fenced'], { state: 'evicted', nodeOwned: false });
+    case 'armed': {
+      const node = current(view, command, ['in', 'suspect']);
+      const isSame = node === undefined || node.armedMs === command.ms || command.ms > SELF_END_MS_MAX;
+      return isSame ? view : change(view, command, ['in', 'suspect'], { armedMs: command.ms });
+    }
     case 'nodeOwned': {
       const node = current(view, command, ['in', 'suspect']);
       return node === undefined || node.nodeOwned === command.on
@@ -228,6 +234,7 @@ function applyJoin(view: View, id: NodeId, inc: Incarnation): View {
       state: 'in',
       incarnation: inc,
       nodeOwned: continues !== 0 && node.nodeOwned,
+      armedMs: 0,
       since: epoch,
     }),
   };

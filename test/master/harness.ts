@@ -44,6 +44,7 @@ export function makeView(
         state: leaving.includes(m) ? ('leaving' as const) : ('in' as const),
         incarnation: { bootId: `b${m.node}`, machineId: `m${m.node}`, startCount: m.startCount, journalId: `j${m.node}` },
         nodeOwned: true,
+        armedMs: 0,
         fencedBy: '',
         since: epoch,
       }))

@@ -258,6 +258,38 @@ t.test('rule 2: self does not fence a node with node-owned locks, a later self l
   t.equal(c.view().nodes.find((n) => n.id === id)?.nodeOwned, false);
 });
 
+t.test('rule 2: an armed machine that owns locks counts as ended by itself after lease + margin + twice its time', async (t) => {
+  for (const [armedMs, isLiar] of [
+    [2000, false],
+    [2000, true],
+    [0, false],
+  ] as const) {
+    const c = ready(7);
+    const id = follower(c);
+    if (armedMs > 0) c.propose(id, { c: 'armed', node: id, startCount: 1, ms: armedMs });
+    c.propose(id, { c: 'nodeOwned', node: id, startCount: 1, on: true });
+    c.run(500);
+    const dead = c.t;
+    if (isLiar) c.isolate(id);
+    else c.kill(id);
+    if (armedMs === 0) {
+      c.run(60_000);
+      t.equal(c.state(id), 'fencing', 'a plain self frees nothing');
+      continue;
+    }
+    t.ok(c.until(() => c.state(id) === 'evicted', 60_000));
+    const after = (c.checks.commands('fenced', id)[0]?.at ?? 0) - dead;
+    t.ok(after > leaseMs - heartbeatMs + 2 * armedMs && after < leaseMs + marginMs + 2 * armedMs + 200, `after ${after} ms`);
+    t.equal(c.view().nodes.find((n) => n.id === id)?.fencedBy, 'self-end');
+    if (!isLiar) continue;
+    // Its watchdog did not fire: it is seen on the same boot (rule 12).
+    c.heal();
+    t.ok(c.until(() => c.view().distrusted.some((d) => d.node === id && d.method === 'self-end'), 10_000));
+    c.run(5000);
+    t.equal(c.state(id), 'evicted');
+  }
+});
+
 t.test('rule 2: without node-owned locks the self level is enough', async (t) => {
   const c = ready(7, { fence: [['dev'], ['self']] });
   c.fenceScript = () => ({ ok: false, afterMs: 10 });

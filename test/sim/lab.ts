@@ -40,6 +40,7 @@ export class Lab {
       fenceMs: 20,
       devices: { lies: 0, wrong: 0, stalls: 0, actsLate: 0, cycles: 0, fencerDies: 0 },
       fenceOrderMs: 0,
+      selfEndMs: 0,
       purgeMs: 500,
       freeze: true,
       codec: false,

@@ -45,6 +45,8 @@ export class SimNode {
   #boot = 1;
   /** The machine is off. */
   #isOff = false;
+  /** The watchdog of the machine: real time at which it ends it, unless it is kept alive; Infinity = not armed. */
+  #watchdogAt = Number.POSITIVE_INFINITY;
   life: Life | null = null;
   isPaused = false;
   /** Runs again, but has not worked off its backlog. */
@@ -167,9 +169,37 @@ export class SimNode {
       if (this.life !== life) return;
       this.input(life, () => {
         this.call(life, (core, now) => core.tick(now, world.queue.now));
+        this.#keepAlive(life);
         world.fencer.withdraw(life, life.core.leader === this.id, (node, startCount) => this.#isFencing(life, node, startCount));
         this.#tickLater(life);
       });
+    });
+  }
+
+  /** As src/fence/self-end.ts: the watchdog is armed and kept alive only under a lease. */
+  #keepAlive(life: Life): void {
+    const { world } = this;
+    const { selfEndMs } = world.options;
+    if (selfEndMs === 0 || this.life !== life || !life.core.isMember || life.core.leaseUntil <= this.clock) return;
+    const isArmed = this.#watchdogAt !== Number.POSITIVE_INFINITY;
+    // Its clock is none of the best.
+    this.#watchdogAt = world.queue.now + selfEndMs * this.random.between(0.9, 1.2);
+    life.core.arm(selfEndMs);
+    if (!isArmed) this.#watchLater();
+  }
+
+  #watchLater(): void {
+    const { world } = this;
+    const boot = this.#boot;
+    world.queue.at(this.#watchdogAt, () => {
+      if (boot !== this.#boot || this.#watchdogAt === Number.POSITIVE_INFINITY) return;
+      if (world.queue.now < this.#watchdogAt) {
+        this.#watchLater();
+        return;
+      }
+      world.count('ended by its watchdog');
+      this.powerOff('its watchdog');
+      world.bootLater(this, 300);
     });
   }
 
@@ -192,11 +222,18 @@ export class SimNode {
     this.world.topologyChanged();
   }
 
+  /** The end of a clean stop: the watchdog is disarmed, the daemon ends. */
+  #left(): void {
+    this.#watchdogAt = Number.POSITIVE_INFINITY;
+    this.crash('stopped');
+  }
+
   /** The machine goes down: nothing on it acts any more. */
   powerOff(why: string): void {
     this.world.trace.add(this.world.queue.now, this.id, 'off', why);
     this.#boot++;
     this.#isOff = true;
+    this.#watchdogAt = Number.POSITIVE_INFINITY;
     this.isStarting = false;
     const life = this.life;
     if (life) this.#end(life);
@@ -322,7 +359,7 @@ export class SimNode {
       memberChanged: (isMember) => {
         world.trace.add(world.queue.now, this.id, 'member', isMember);
         life.isMember = isMember;
-        if (!isMember && life.isStopping) world.queue.after(1, () => this.input(life, () => this.crash('stopped')));
+        if (!isMember && life.isStopping) world.queue.after(1, () => this.input(life, () => this.#left()));
       },
       note: (level, event, data) => {
         world.noted(this.id, level, event);

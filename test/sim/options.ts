@@ -89,6 +89,8 @@ export interface SimOptions {
     /** The fencer's daemon dies between the answer to `off` and the second look. */
     fencerDies: number;
   };
+  /** > 0: every machine is armed to end itself within so many ms after its node's lease. */
+  selfEndMs: number;
   /** Mean time between two orders to fence a member, ms; 0 = none. */
   fenceOrderMs: number;
   limits: TimeLimits;
@@ -163,11 +165,22 @@ export function drawOptions(seed: number): SimOptions {
     healMs: 40_000,
     devices: { lies: 0, wrong: 0, stalls: 0, actsLate: 0, cycles: 0, fencerDies: 0 },
     fenceOrderMs: 0,
+    selfEndMs: 0,
     mastery: 'peer',
   };
   if (hasScript && new Prng(seed, 8).chance(0.5)) drawDevices(options);
   drawServers(options);
+  drawSelfEnd(options);
   return options;
+}
+
+/** Machines with a watchdog, where `self` is a level. */
+function drawSelfEnd(o: SimOptions): void {
+  const r = new Prng(o.seed, 10);
+  if (!o.fence.some((level) => level.includes('self')) || !r.chance(0.3)) return;
+  o.selfEndMs = Math.round(r.pick([0.4, 1, 2]) * o.limits.leaseMs);
+  o.nodeOwnedShare = r.pick([0.05, 0.2]);
+  if (o.devices.lies > 0 || o.devices.wrong > 0) o.nodeOwnedShare = 0;
 }
 
 /** Devices of several kinds with faults of several kinds. Draws of its own, so that nothing above changes its meaning. */

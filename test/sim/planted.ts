@@ -398,6 +398,28 @@ export const PLANTS: Plant[] = [
     },
     patch: () => alterDomainView((view) => (view.servers.length === 0 ? { ...view, mastery: 'peer' } : view)),
   },
+  {
+    name: 'a machine that ends itself counts as ended as soon as its lease is over (rule 2)',
+    expect: /^(fence: .*never off|S1: )/,
+    seedsMax: 60,
+    tune: (o) => {
+      feeds(o);
+      o.fence = [['self']];
+      o.selfEndMs = 2000;
+      o.nodeOwnedShare = 0.4;
+      o.nodeOwnedMs = 20_000;
+      o.hotShare = 1;
+    },
+    patch: () =>
+      replace(
+        FenceRun.prototype,
+        'tick',
+        (old) =>
+          function (this: FenceRun, now, facts) {
+            return old.call(this, now, { ...facts, node: { ...facts.node, armedMs: Math.min(1, facts.node.armedMs) } });
+          },
+      ),
+  },
 ];
 
 type AskingRun = { step: string; ask(step: 'off' | 'verify', methods: readonly string[]): void };
@@ -415,6 +437,7 @@ function feeds(o: SimOptions): void {
   o.nodeOwnedShare = 0;
   o.devices = { lies: 0, wrong: 0, stalls: 0, actsLate: 0, cycles: 0, fencerDies: 0 };
   o.fenceOrderMs = 0;
+  o.selfEndMs = 0;
 }
 
 /** What was off once in this operation is not asked again, at `off` and at the second look. */

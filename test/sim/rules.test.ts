@@ -351,3 +351,12 @@ t.test('a cluster of one that stood still takes its own place again', async (t) 
   t.ok(lab.until(() => lab.world.node(1).life?.core.isMember === true, 4 * lab.leaseMs));
   t.equal(kept.hold?.end, Number.POSITIVE_INFINITY);
 });
+
+t.test('rule 2: a machine that ends itself frees what its node owned, after it has ended', async (t) => {
+  const lab = new Lab(3, { fence: [['self']], selfEndMs: 1000 });
+  lab.hold(2, 'vip', EX, { nodeOwned: true });
+  lab.isolate(2);
+  const vip = lab.ask(1, 'vip', EX);
+  t.ok(lab.until(() => vip.phase === 'held', 6 * lab.leaseMs));
+  t.ok((lab.world.counts.get('ended by its watchdog') ?? 0) >= 1);
+});
