@@ -196,7 +196,7 @@ class RunningCommand {
  * meanwhile, and the daemon ends the command should the lease be lost. Begins before the command does, so that no signal
  * falls between.
  */
-class Forwarding {
+export class Forwarding {
   #pgid = 0;
   #early: NodeJS.Signals[] = [];
   #handlers = new Map<NodeJS.Signals, () => void>();

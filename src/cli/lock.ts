@@ -10,6 +10,8 @@ import { runCommand } from './command.js';
 import type { Context } from './context.js';
 import { formatDuration, parseDuration } from './duration.js';
 import { EXIT_CONFLICT, EXIT_LOST } from './exit-codes.js';
+import { type Interruption, interruption, within } from './interruption.js';
+import { kernelLock } from './kernel-lock.js';
 import { modeOption } from './mode-option.js';
 import { plain } from './table.js';
 
@@ -23,6 +25,7 @@ interface LockFlags {
   conflictExitCode?: string;
   grace?: string;
   nodeOwned?: boolean;
+  dlmfs?: string | true;
 }
 
 /** Tried in this order when no --grace is given and the lease is short. */
@@ -48,6 +51,7 @@ export function lockCommand(program: Command, context: () => Context): void {
       'time between SIGTERM and SIGKILL when the lock is being lost (default: 1s, or what the lease allows)',
     )
     .option('--node-owned', 'the lock belongs to this node and stays until tsdlm unlock')
+    .option('--dlmfs [dir]', 'take it in the dlmfs that is mounted there (default /dlm), without a daemon')
     .action(async (name: string, command: string[], flags: LockFlags) => {
       const c = context();
       c.exitCode = await lock(c, name, command, flags);
@@ -65,6 +69,7 @@ async function lock(context: Context, name: string, command: string[], flags: Lo
     const way = 'take it without a command, and give it back with tsdlm unlock';
     throw new TsdlmError('TSDLM_USAGE', `a node-owned lock would outlive its command: ${way}`);
   }
+  if (flags.dlmfs !== undefined) return kernelLock(context, name, mode, command, conflictCode, flags);
   const graceMs = flags.grace === undefined ? undefined : parseDuration(flags.grace, '--grace');
   const options: LockOptions = { domain: flags.domain };
   if (flags.wait !== undefined) options.timeout = parseDuration(flags.wait, '--wait');
@@ -195,43 +200,4 @@ function conflictCodeOf(text: string | undefined): number {
   const code = Number(text);
   if (!/^\d+$/.test(text) || code > 255) throw new TsdlmError('TSDLM_USAGE', `-E '${text}' must be an exit code from 0 to 255`);
   return code;
-}
-
-interface Interruption {
-  signal: AbortSignal;
-  /** The signal that came, or null. */
-  by: NodeJS.Signals | null;
-  /** Signals act as usual again. */
-  stop: () => void;
-}
-
-/** Fires its signal on the first of the signals that end a program. */
-function interruption(): Interruption {
-  const abort = new AbortController();
-  const state: Interruption = {
-    signal: abort.signal,
-    by: null,
-    stop: () => {
-      for (const [signal, handler] of handlers) process.off(signal, handler);
-    },
-  };
-  const handlers = (['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const).map((signal) => {
-    const handler = (): void => {
-      state.by ??= signal;
-      abort.abort();
-    };
-    process.on(signal, handler);
-    return [signal, handler] as const;
-  });
-  return state;
-}
-
-/** Waits for something that is good to have, but not for ever, and not for its success. */
-async function within(promise: Promise<unknown>, limitMs: number): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const limit = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, limitMs);
-  });
-  await Promise.race([promise.catch(() => {}), limit]);
-  clearTimeout(timer);
 }

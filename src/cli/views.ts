@@ -1,7 +1,9 @@
 /** `tsdlm ls`, `show`, `status` and `nodes`: what the daemon knows, laid out. The data is described in protocol/admin.ts. */
 import type { Command } from 'commander';
+import { detectDlmfs, type Found } from '../dlmfs/kernel-detect.js';
 import type { ListArgs, ListData, ListEntry, NodesData, ShowArgs, ShowData, StatusData } from '../protocol/admin.js';
 import type { Context } from './context.js';
+import { foundText } from './dlmfs.js';
 import { formatDuration } from './duration.js';
 import { pairs, plain, table } from './table.js';
 
@@ -84,11 +86,12 @@ export function statusCommand(program: Command, context: () => Context): void {
     .action(async () => {
       const c = context();
       const data = (await c.withClient('tsdlm status', (client) => client.admin('status'))) as StatusData;
-      c.print(data, statusText);
+      const dlm = await detectDlmfs();
+      c.print({ ...data, dlm }, (d) => statusText(d, dlm));
     });
 }
 
-function statusText(s: StatusData): string {
+function statusText(s: StatusData, dlm: Found): string {
   const members = s.members.map((m) => `${m.name} ${m.state}${m.voter ? '' : ' (no vote)'}`).join(', ');
   const links = s.links.map((l) => `${l.name} ${l.state}`).join(', ');
   const megabytes = (s.journal.sizeBytes / 1024 / 1024).toFixed(1);
@@ -108,6 +111,7 @@ function statusText(s: StatusData): string {
     ['journal', `${s.journal.state}, ${megabytes} MB, ${s.journal.path}`],
     ['locks', `${s.locks.held} held, ${s.locks.waiting} waiting, ${s.sessions} sessions`],
     ['node-owned', s.nodeOwnedAllowed ? 'allowed' : 'refused: no fence method ends this machine'],
+    ['dlmfs', foundText(dlm)],
   ]);
   return text + s.warnings.map((warning) => `warning: ${plain(warning)}\n`).join('');
 }

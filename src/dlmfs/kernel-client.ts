@@ -31,8 +31,15 @@ export class KernelHelper {
   #onExit: ((code: number | null, signal: NodeJS.Signals | null) => void) | null = null;
   #nextId = 1;
   #over: Error | null = null;
+  #isKept = false;
+  /** Resolves when nothing can be asked of the helper any more. */
+  readonly ended: Promise<void>;
+  #onOver: () => void = () => {};
 
   constructor(options: KernelHelperOptions = {}) {
+    this.ended = new Promise((resolve) => {
+      this.#onOver = resolve;
+    });
     const own = options.inheritStdio === true ? 'inherit' : 'ignore';
     // In a session of its own: it may outlive us, and a terminal's signals are not for it.
     this.#child = spawn(process.execPath, [HELPER], {
@@ -49,6 +56,10 @@ export class KernelHelper {
     this.#child.on('error', (error) => this.#end(error));
     this.#child.unref();
     this.#control.unref();
+  }
+
+  get isOver(): boolean {
+    return this.#over !== null;
   }
 
   get pid(): number {
@@ -105,6 +116,12 @@ export class KernelHelper {
     return { pid, exited };
   }
 
+  /** From here on this process stays alive for its helper: it holds something on purpose. */
+  keep(): void {
+    this.#isKept = true;
+    this.#control.ref();
+  }
+
   /** Lets the helper close everything. It ends by itself, at the latest when the kernel has granted what it waits for. */
   close(): void {
     this.#end(new Error('closed'));
@@ -118,7 +135,7 @@ export class KernelHelper {
   #settle(id: number): Pending | undefined {
     const pending = this.#pending.get(id);
     this.#pending.delete(id);
-    if (this.#pending.size === 0 && this.#onExit === null) this.#control.unref();
+    if (this.#pending.size === 0 && this.#onExit === null && !this.#isKept) this.#control.unref();
     return pending;
   }
 
@@ -149,6 +166,7 @@ export class KernelHelper {
   #end(why: Error): void {
     if (this.#over !== null) return;
     this.#over = why;
+    this.#onOver();
     for (const id of [...this.#pending.keys()]) this.#settle(id)?.reject(eio(why, { op: 'open' }));
     this.#onExit?.(null, null);
     this.#onExit = null;

@@ -50,6 +50,7 @@ const abandoned = new Set<number>();
 const waiting = new Set<number>();
 /** Calls under way, and commands. The process ends with the last one once the other side is gone. */
 let busy = 0;
+let commands = 0;
 let isAlone = false;
 let nextHandle = 1;
 
@@ -143,8 +144,10 @@ async function run(r: KernelRequest): Promise<{ pid: number }> {
     child.once('error', reject);
   });
   busy++;
+  commands++;
   child.once('exit', (code, signal) => {
     send({ event: 'exit', code, signal });
+    commands--;
     // Without the other side the command was the last to need the lock.
     if (isAlone) closeAll();
     done();
@@ -229,6 +232,7 @@ function done(): void {
 }
 
 function closeAll(): void {
+  if (commands > 0) return;
   for (const [h, entry] of opened) {
     opened.delete(h);
     busy++;

@@ -112,7 +112,10 @@ t.test('status, nodes, ls and show are laid out for people and given whole as JS
   t.match(status.stdout, /^members +alpha in, beta suspect \(no vote\)$/m);
   t.match(status.stdout, /up 1 h 2 min/);
   t.match(status.stdout, /^warning: fence method ipmi/m);
-  t.same(JSON.parse((await runCli(daemon.path, ['status', '--json'])).stdout), STATUS);
+  t.match(status.stdout, /^dlmfs +\S.* \/dlm/m, 'what is mounted there, by whatever name');
+  const { dlm, ...rest } = JSON.parse((await runCli(daemon.path, ['status', '--json'])).stdout);
+  t.same(rest, STATUS);
+  t.match(dlm, { dir: '/dlm', kind: String });
 
   const nodes = await runCli(daemon.path, ['nodes']);
   const lines = nodes.stdout.split('\n');

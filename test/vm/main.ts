@@ -6,12 +6,13 @@
  */
 import { rmSync } from 'node:fs';
 import { missing } from './cache.js';
+import { cliSuite } from './cli.js';
 import { kernelSuite } from './conformance.js';
 import { Machine, makeDisk, makeInitrd, workFile } from './machine.js';
 import { o2dlmSuite, realSuite } from './real.js';
 import { type Count, checker, type Suite } from './suite.js';
 
-const SUITES: Suite[] = [realSuite, o2dlmSuite, kernelSuite];
+const SUITES: Suite[] = [realSuite, o2dlmSuite, cliSuite, kernelSuite];
 
 async function main(words: readonly string[]): Promise<number> {
   const suites = SUITES.filter((s) => words.length === 0 || words.some((word) => s.name.includes(word)));
