@@ -1,6 +1,7 @@
 /** The command line `tsdlm`: its commands, and how their ends become exit codes. */
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
+import { configCommand } from './config.js';
 import { Context, type GlobalOptions } from './context.js';
 import { EXIT_OK, EXIT_USAGE } from './exit-codes.js';
 import { fenceCommand } from './fence.js';
@@ -38,6 +39,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     statusCommand,
     nodesCommand,
     fenceCommand,
+    configCommand,
   ]) {
     add(program, contextOf);
   }
