@@ -9,7 +9,7 @@
 import { dumpEngine } from '../master/dump.js';
 import { Engine } from '../master/engine.js';
 import type { EngineTuning } from '../master/state.js';
-import type { EngineOutput, LocalLock, LockOptions } from '../master/types.js';
+import type { ClaimedLock, EngineOutput, LocalLock, LockOptions } from '../master/types.js';
 import { Membership } from '../membership/membership.js';
 import type { Command, FenceRequest, FenceVerdict, MembershipOutput, TableCommand, View } from '../membership/types.js';
 import type { TableVerdict } from '../membership/voter-change.js';
@@ -39,6 +39,7 @@ const LOCK_KINDS: ReadonlySet<PeerMessage['k']> = new Set<LockMessage['k']>([
   'HandOver',
   'RecoveryDone',
   'RecoveryActive',
+  'Reclaim',
 ]);
 
 export class NodeCore implements CoreApi {
@@ -81,6 +82,7 @@ export class NodeCore implements CoreApi {
         this.commands.push(command);
       },
       journal: (ticket, op) => out.journal(ticket, op),
+      restartRecord: (claims) => out.restartRecord(claims),
       note: (level, event, data) => out.note(level, event, data),
     };
     this.membership = new Membership(init, membershipOut);
@@ -92,6 +94,8 @@ export class NodeCore implements CoreApi {
         nodeOwned: init.nodeOwned,
         isNodeOwnedUnsafe: init.isNodeOwnedUnsafe ?? false,
         ...(init.mastery ? { mastery: init.mastery } : {}),
+        hasRecord: init.hasRecord ?? false,
+        graceUntil: init.hasRecord ? 0 : (init.toldUntil ?? 0),
         ...(init.tuning ? { tuning: init.tuning } : {}),
       },
       engineOut,
@@ -308,6 +312,31 @@ export class NodeCore implements CoreApi {
     this.enter(now);
     this.membership.stopJoining();
     this.engine.stop(now);
+    this.settle(now);
+  }
+
+  reclaim(now: Millis, claim: ClaimedLock): LocalLock {
+    this.enter(now);
+    const lock = this.engine.reclaim(now, claim);
+    this.settle(now);
+    return lock;
+  }
+
+  restart(now: Millis): void {
+    this.enter(now);
+    this.engine.restart(now);
+    this.settle(now);
+  }
+
+  restartWritten(now: Millis, forMs: Millis): void {
+    this.enter(now);
+    this.engine.restartWritten(now, forMs);
+    this.settle(now);
+  }
+
+  settled(now: Millis): void {
+    this.enter(now);
+    this.engine.settled(now);
     this.settle(now);
   }
 

@@ -3,7 +3,7 @@
  * simulator (test/sim) both run it. Single-threaded; no clock, no random, no I/O: time and all outside facts come in with
  * each call, effects go out through CoreOutput, which must never call back into the core synchronously.
  */
-import type { EngineOutput, LocalLock, LockOptions, NodeOwnedRecord } from '../master/types.js';
+import type { ClaimedLock, EngineOutput, LocalLock, LockOptions, NodeOwnedRecord } from '../master/types.js';
 import type { FenceRequest, FenceVerdict, MembershipInit, PersistBatch, TableCommand, View } from '../membership/types.js';
 import type { TableVerdict } from '../membership/voter-change.js';
 import type { ErrorCode } from '../protocol/errors.js';
@@ -16,6 +16,11 @@ export interface CoreInit extends MembershipInit {
   nodeOwned: NodeOwnedRecord[];
   /** `unsafe_node_owned`: this node's own locks do not keep it from being fenced by its lease alone (rule 2). Default false. */
   isNodeOwnedUnsafe?: boolean;
+  /**
+   * There is a record of a clean restart for the start count before this one: the host calls `reclaim` for all that it names,
+   * before anything else. Without one owners claim what they had themselves, until `toldUntil` (rules 1, 3).
+   */
+  hasRecord?: boolean;
 }
 
 export interface CoreOutput extends Omit<EngineOutput, 'send' | 'propose'> {
@@ -66,6 +71,8 @@ export interface CoreApi {
 
   /** Asks for a lock. The outcome comes as granted / denied, possibly before this returns. */
   lock(now: Millis, options: LockOptions): LocalLock;
+  /** An owner claims what it held or waited for under an earlier daemon on this boot. See Engine.reclaim. */
+  reclaim(now: Millis, claim: ClaimedLock): LocalLock;
   /** Asks for another mode of a granted lock. `lvb`: value to store when leaving EX. */
   convert(now: Millis, lock: LocalLock, mode: Mode, options: { try: boolean; deadline: Millis; lvb: Uint8Array | null }): void;
   /** Releases a granted lock. `lvb`: value to store, only under EX. `lvbInvalid`: its writer died (rule 18). */
@@ -78,6 +85,15 @@ export interface CoreApi {
   setInUse(now: Millis, lock: LocalLock, isInUse: boolean, recorded: () => void): void;
   /** Clean stop: refuses new requests, waits until local owners are gone, hands over, leaves; `done` by memberChanged(false). */
   stop(now: Millis): void;
+  /**
+   * Restart (rule 23): hands masterships over, keeps locks; then `restartRecord` gives what the host has to write before it calls
+   * restartWritten. When the view shows this node as `restarting` the host tells owners their deadline and ends the process.
+   */
+  restart(now: Millis): void;
+  /** The record is synced: the view is to show that this node is away for at most `forMs` from now. */
+  restartWritten(now: Millis, forMs: Millis): void;
+  /** No owner counts on a deadline of an earlier restart any more. */
+  settled(now: Millis): void;
   /** Everything this node knows, as plain data: state dump and `show`. */
   dump(): Record<string, unknown>;
 }

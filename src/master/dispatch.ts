@@ -7,6 +7,7 @@
 
 import { ERROR_CODES, errorCodeOf } from '../protocol/errors.js';
 import type { NodeId } from '../protocol/ids.js';
+import type { Mode } from '../protocol/modes.js';
 import { LOCK_RECLAIM, LOCK_TRY, type LockMessage } from '../protocol/peer-messages.js';
 import type { Domain } from './domain.js';
 import * as hold from './hold.js';
@@ -14,6 +15,7 @@ import { onDeref, onDerefDone, touchIdle, untouchIdle } from './idle.js';
 import { Lock, Q_GRANTED, ST_CONVERTING, ST_HELD, ST_LOCKING, ST_NEW, ST_UNLOCKING } from './lock.js';
 import { type LockRes, RES_OWNED } from './lockres.js';
 import { needMaster, onAssertMaster, onMasterReply, onMasterRequest, onNotMaster } from './mastery.js';
+import { lockFromRegistration } from './rebuild.js';
 import { mustPark, onHandOver, onReclaim, onRecoveryActive, onRecoveryDone, onRegister, remoteLocks } from './recovery.js';
 import * as serve from './serve.js';
 import type { EngineState } from './state.js';
@@ -24,6 +26,8 @@ export function dispatch(s: EngineState, domain: Domain, from: NodeId, msg: Lock
   switch (msg.k) {
     case 'LockRequest':
       return onLockRequest(s, domain, from, msg);
+    case 'Reclaim':
+      return onReclaimRequest(s, domain, from, msg);
     case 'Grant': {
       const lock = s.own.get(msg.id);
       if (!lock || !isFromMaster(lock, domain, from)) return;
@@ -118,9 +122,15 @@ function served(
   return null;
 }
 
+/** A lock of another node, new here. */
+function addRemote(s: EngineState, domain: Domain, res: LockRes, lock: Lock): void {
+  res.addRef(lock.node);
+  if (res.isIdle) untouchIdle(res);
+  lock.since = s.now;
+  remoteLocks(domain, lock.node).set(lock.id, lock);
+}
+
 function onLockRequest(s: EngineState, domain: Domain, from: NodeId, msg: Of<'LockRequest'>): void {
-  const isReclaim = (msg.flags & LOCK_RECLAIM) !== 0;
-  if (isReclaim && domain.masterIds.has(s.self) && mustPark(s, domain, msg.name)) return onReclaim(s, domain, from, msg);
   const res = served(s, domain, from, msg);
   if (!res) return;
   const table = remoteLocks(domain, from);
@@ -130,18 +140,43 @@ function onLockRequest(s: EngineState, domain: Domain, from: NodeId, msg: Of<'Lo
     if (known.q === Q_GRANTED && known.want === -1) s.hooks.granted(known);
     return;
   }
-  if (isReclaim) {
-    s.send(domain, from, { k: 'Deny', id: msg.id, code: ERROR_CODES.TSDLM_NOT_HELD });
-    return;
-  }
-  res.addRef(from);
-  if (res.isIdle) untouchIdle(res);
   const lock = new Lock(msg.id, from, res, msg.mode, msg.flags & 0x7e, msg.who, msg.why);
   lock.se = msg.se;
   lock.sc = msg.sc;
-  lock.since = s.now;
-  table.set(msg.id, lock);
+  addRemote(s, domain, res, lock);
   serve.request(s, res, lock, msg.mode, (msg.flags & LOCK_TRY) !== 0);
+}
+
+/** A restarted node claims what it held or waited for before (rules 1, 3): only what we know of counts as held. */
+function onReclaimRequest(s: EngineState, domain: Domain, from: NodeId, msg: Of<'Reclaim'>): void {
+  const entry = msg.lock;
+  if (mustPark(s, domain, entry.name)) return onReclaim(s, domain, from, entry);
+  const res = domain.resources.get(entry.name);
+  if (res?.owner !== s.self || res.state !== RES_OWNED) {
+    s.send(domain, from, { k: 'NotMaster', name: entry.name, id: entry.id });
+    return;
+  }
+  const claim = lockFromRegistration(res, from, entry, s.now);
+  const known = remoteLocks(domain, from).get(entry.id);
+  if (known?.res === res && known.who === claim.who && (claim.mode === -1 || known.mode !== -1)) {
+    known.isUnclaimed = false;
+    res.addRef(from);
+    if (known.mode === -1) return; // It keeps its place.
+    const isGivenUp = known.want !== -1 && claim.mode !== -1 && claim.want === -1;
+    if (isGivenUp) serve.settle(res, known);
+    s.hooks.granted(known);
+    known.basted = -1;
+    if (isGivenUp) serve.shuffle(s, res);
+    else serve.sendBasts(s, res);
+    return;
+  }
+  if (claim.mode !== -1 || known) {
+    s.send(domain, from, { k: 'Deny', id: entry.id, code: ERROR_CODES.TSDLM_NOT_HELD });
+    return;
+  }
+  // Its request never came here.
+  addRemote(s, domain, res, claim);
+  serve.request(s, res, claim, claim.want as Mode, false);
 }
 
 function onConvertRequest(s: EngineState, domain: Domain, from: NodeId, msg: Of<'ConvertRequest'>): void {
@@ -197,6 +232,7 @@ function onNotMasterReply(s: EngineState, domain: Domain, from: NodeId, msg: Of<
     } else {
       lock.st = ST_NEW;
       res.addWaiter(lock);
+      if ((lock.flags & LOCK_RECLAIM) !== 0) domain.claims.add(lock);
     }
     afterBounce(s, res, from);
   } else if (lock.st === ST_HELD || lock.st === ST_CONVERTING) {

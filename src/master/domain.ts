@@ -2,7 +2,7 @@
  * One domain on this node: its members, its resources, its mastery rounds and the state of its recovery barrier.
  */
 
-import type { MasteryPolicy, Member } from '../membership/types.js';
+import type { AwayMember, MasteryPolicy, Member } from '../membership/types.js';
 import type { IdMap } from '../protocol/id-map.js';
 import type { NodeId, StartCount } from '../protocol/ids.js';
 import type { HandedResource, LockMessage } from '../protocol/peer-messages.js';
@@ -42,11 +42,16 @@ export class Domain {
   /** Members that may master in this epoch: all, or the servers. */
   masters: readonly Member[] = [];
   masterIds = new Set<NodeId>();
+  away: AwayMember[] = [];
+  /** Nobody is there to be told anything. */
+  awayIds = new Set<NodeId>();
   /** Node numbers of members, for quick tests. */
   memberIds = new Set<NodeId>();
-  /** Members and leaving ones: those who take part in the barrier. */
+  /** Members, leaving ones, and those that are away but have something to say: who takes part in the barrier. */
   barrierIds = new Set<NodeId>();
   isLeaving = false;
+  /** Leaving: what was mastered here has been collected for the others. */
+  hasHandedOver = false;
 
   readonly resources = new Map<string, LockRes>();
   readonly mles = new Map<string, Mle>();
@@ -73,7 +78,9 @@ export class Domain {
   ahead: { from: NodeId; msg: LockMessage }[] = [];
   /** Peers whose link was reset in this epoch: their lock messages wait for the next (rule 25). peer -> epoch. */
   readonly tainted = new Map<NodeId, number>();
-  /** Node-owned locks that this restarted node has still to place before it is done at the barrier (rules 1, 3). */
+  /** This node restarted, and owners may still claim what it held before: it is not done at any barrier (rule 1). */
+  isInGrace = false;
+  /** Locks of before its restart that this node has still to claim before it is done at the barrier (rules 1, 3). */
   readonly claims = new Set<Lock>();
 
   idleHead: LockRes | null = null;
@@ -88,6 +95,7 @@ export class Domain {
   startCountOf(node: NodeId): StartCount {
     for (const m of this.members) if (m.node === node) return m.startCount;
     for (const m of this.leaving) if (m.node === node) return m.startCount;
+    for (const m of this.away) if (m.node === node) return m.startCount;
     return 0;
   }
 }

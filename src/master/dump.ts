@@ -124,6 +124,8 @@ function dumpDomain(domain: Domain, now: number): Record<string, unknown> {
     masters: [...domain.masterIds],
     members: domain.members.map((m) => ({ ...m })),
     leaving: domain.leaving.map((m) => ({ ...m })),
+    away: domain.away.map((m) => ({ ...m })),
+    isInGrace: domain.isInGrace,
     isRecovering: domain.isRecovering,
     isDoneSent: domain.isDoneSent,
     doneFrom: [...domain.doneFrom],

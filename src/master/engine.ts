@@ -8,23 +8,40 @@ import type { DomainView, MasteryPolicy, MasteryWishes, View } from '../membersh
 import { ERROR_CODES, type ErrorCode } from '../protocol/errors.js';
 import type { Millis, NodeId, StartCount } from '../protocol/ids.js';
 import { DOMAINS_MAX, PARKED_MESSAGES_MAX } from '../protocol/limits.js';
-import type { Mode } from '../protocol/modes.js';
-import { LOCK_LVB, LOCK_NODE_OWNED, LOCK_TRY, type LockMessage } from '../protocol/peer-messages.js';
+import { EX, type Mode } from '../protocol/modes.js';
+import { LOCK_LVB, LOCK_NODE_OWNED, LOCK_RECLAIM, LOCK_TRY, type LockMessage } from '../protocol/peer-messages.js';
 import { DeadlineTable } from './deadlines.js';
 import { dispatch, replayParked } from './dispatch.js';
 import { Domain } from './domain.js';
 import * as hold from './hold.js';
 import { tickIdle } from './idle.js';
-import { detachedRes, endForIncarnation, isClaim, lockFromRecord, takeClaims } from './incarnation.js';
-import { Lock, ST_CONVERTING, ST_GONE, ST_HELD, ST_LOCKING, ST_NEW } from './lock.js';
+import {
+  detachedRes,
+  endClaimable,
+  endForIncarnation,
+  isClaim,
+  lockFromClaim,
+  lockFromRecord,
+  takeClaims,
+} from './incarnation.js';
+import { Lock, ST_CONVERTING, ST_GONE, ST_HELD, ST_LOCKING, ST_NEW, WAIT_CLAIM } from './lock.js';
 import { RES_OWNED } from './lockres.js';
 import { tickMastery } from './mastery.js';
 import { contradiction, isContradicted, isNodeOwnedMarked, proposeJoin, proposeLeft, proposeWanted } from './proposals.js';
 import { modeInForce } from './rebuild.js';
-import { applyDomainView, placeClaim, sendDoneWhenReady } from './recovery.js';
+import { applyDomainView, placeClaim, placeLateClaim, sendDoneWhenReady } from './recovery.js';
+import { isHandedOver, restartClaims } from './restart.js';
 import * as serve from './serve.js';
 import { EngineState, type EngineTuning, type Hooks } from './state.js';
-import { type EngineOutput, type LocalLock, type LockOptions, LVB_VALID, type NodeOwnedRecord } from './types.js';
+import {
+  type ClaimedLock,
+  type EngineOutput,
+  type LocalLock,
+  type LockOptions,
+  LVB_INVALID,
+  LVB_VALID,
+  type NodeOwnedRecord,
+} from './types.js';
 
 export interface EngineInit {
   self: NodeId;
@@ -34,6 +51,10 @@ export interface EngineInit {
   isNodeOwnedUnsafe?: boolean;
   /** Default: all `peer`. */
   mastery?: MasteryWishes;
+  /** The host claims all that owners held and waited for before anything else happens: it has the record of a clean restart. */
+  hasRecord?: boolean;
+  /** There is no such record: owners may claim until here, on this node's clock, and no barrier is done before (rule 1). */
+  graceUntil?: Millis;
   tuning?: Partial<EngineTuning>;
 }
 
@@ -59,7 +80,12 @@ export class Engine {
     this.state = new EngineState(init.self, init.startCount, init.view, out, hooks, init.tuning);
     this.state.isNodeOwnedUnsafe = init.isNodeOwnedUnsafe ?? false;
     if (init.mastery) this.state.mastery = init.mastery;
-    for (const record of init.nodeOwned) this.state.claimable.push(lockFromRecord(this.state, record));
+    for (const record of init.nodeOwned) {
+      this.state.claimable.push(lockFromRecord(this.state, record));
+      this.state.claimedIds.add(record.id);
+    }
+    this.state.graceUntil = init.graceUntil ?? 0;
+    this.state.hasRecord = init.hasRecord ?? false;
   }
 
   // --- The master's answers, to local owners directly, to others by message -----------------------------------------
@@ -141,6 +167,88 @@ export class Engine {
     return lock;
   }
 
+  /**
+   * An owner says what it held or waited for under an earlier daemon on this boot (rule 1). The outcome comes as granted (also
+   * before this returns), denied or lost; a place in a queue is simply kept.
+   */
+  reclaim(now: Millis, claim: ClaimedLock): LocalLock {
+    const s = this.state;
+    s.now = now;
+    const lock = this.addClaim(claim);
+    const domain = s.domains.get(claim.domain);
+    if (domain?.isInGrace && lock.st !== ST_GONE) {
+      s.claimable.pop();
+      placeLateClaim(s, domain, lock);
+    } else if (domain !== undefined || s.isOver || (!s.hasRecord && now >= s.graceUntil)) {
+      s.claimable = s.claimable.filter((l) => l !== lock);
+      if (lock.isWaitClaim) this.askAnew(lock);
+      else if (lock.st !== ST_GONE) hold.voidClaim(s, lock);
+    }
+    this.finish();
+    return lock;
+  }
+
+  /** A place that nobody kept: the request begins again. */
+  private askAnew(lock: Lock): void {
+    const s = this.state;
+    const domain = s.domains.get(lock.domain);
+    lock.flags &= ~(LOCK_RECLAIM | WAIT_CLAIM);
+    if (domain !== undefined && s.isLeased && !domain.isLeaving && (!lock.nodeOwned || isNodeOwnedMarked(s))) {
+      lock.res = s.resource(domain, lock.name);
+      hold.start(s, lock);
+    } else {
+      s.waiting.add(lock);
+      this.proposeAt = 0;
+    }
+  }
+
+  /** Notes a claim; a held one that contradicts an earlier one, or repeats it, is void at once. */
+  private addClaim(claim: ClaimedLock): Lock {
+    const s = this.state;
+    const lock = lockFromClaim(s, claim);
+    const isKnown = s.own.has(claim.id) || s.claimedIds.has(claim.id);
+    const held = s.claimedModes.get(`${claim.domain}/${claim.name}`) ?? 0;
+    const isContradiction = claim.mode > 0 && (claim.mode === EX ? held > 0 : held === EX);
+    if (isKnown || isContradiction || claim.id >= s.startCount * 2 ** 32) {
+      s.note('error', 'claim-contradicts', { domain: claim.domain, name: claim.name, id: claim.id });
+      lock.st = ST_GONE;
+      s.deferred.push(() => s.out.lost(lock, 'TSDLM_LOST'));
+      return lock;
+    }
+    s.claimedIds.add(claim.id);
+    if (claim.mode > 0) s.claimedModes.set(`${claim.domain}/${claim.name}`, claim.mode as Mode);
+    if (lock.deadline !== 0) this.deadlines.add(lock);
+    s.claimable.push(lock);
+    return lock;
+  }
+
+  /** Restart: masterships go to the others; when all is quiet the host is given the record (EngineOutput.restartRecord). */
+  restart(now: Millis): void {
+    const s = this.state;
+    s.now = now;
+    if (s.restart === 'none') s.restart = 'handing';
+    this.proposeAt = 0;
+    this.finish();
+  }
+
+  /** The record is on disk: from now on the log is asked to let this node be away for `forMs`. */
+  restartWritten(now: Millis, forMs: Millis): void {
+    const s = this.state;
+    s.now = now;
+    s.restart = 'announcing';
+    s.restartForMs = forMs;
+    this.proposeAt = 0;
+    this.finish();
+  }
+
+  /** Owners still count on deadlines of a restart: until `settled` is in the view the others wait for those. */
+  settled(now: Millis): void {
+    this.state.now = now;
+    this.state.isSettled = true;
+    this.proposeAt = 0;
+    this.finish();
+  }
+
   convert(now: Millis, local: LocalLock, mode: Mode, options: { try: boolean; deadline: Millis; lvb: Uint8Array | null }): void {
     const s = this.state;
     s.now = now;
@@ -189,6 +297,7 @@ export class Engine {
       hold.unlock(s, lock);
     } else if (isClaim(lock)) {
       lock.isReleaseWished = true;
+      if (options?.lvbInvalid && lock.want === EX && (lock.flags & LOCK_LVB) !== 0) lock.putState = LVB_INVALID;
     } else if (lock.st === ST_NEW || lock.st === ST_LOCKING) {
       this.giveUp(lock, 'TSDLM_CANCELLED');
     }
@@ -237,6 +346,13 @@ export class Engine {
   private giveUp(lock: Lock, code: ErrorCode): void {
     const s = this.state;
     if (lock.isZombie || isClaim(lock)) return;
+    const at = lock.isWaitClaim ? s.claimable.indexOf(lock) : -1;
+    if (at >= 0) {
+      s.claimable.splice(at, 1);
+      lock.st = ST_GONE;
+      s.out.denied(lock, code);
+      return;
+    }
     if (lock.st === ST_HELD && lock.isUntold) {
       // Granted, but the journal has not written it yet and the owner does not know: it is given back.
       lock.isZombie = true;
@@ -278,7 +394,7 @@ export class Engine {
       return;
     }
     this.handle(domain, from, msg);
-    if (s.isStopping && msg.k === 'RecoveryActive') this.proposeAt = 0;
+    if ((s.isStopping || s.restart !== 'none') && msg.k === 'RecoveryActive') this.proposeAt = 0;
     this.finish();
   }
 
@@ -327,7 +443,7 @@ export class Engine {
     for (const dv of view.domains) this.applyDomain(dv);
     this.startWaiting();
     for (const domain of [...s.domains.values()]) this.replayAhead(domain);
-    if (s.isStopping) this.proposeAt = 0;
+    if (s.isStopping || s.restart !== 'none') this.proposeAt = 0;
     this.finish();
   }
 
@@ -335,6 +451,8 @@ export class Engine {
     const s = this.state;
     const me = [...dv.members, ...dv.leaving].find((m) => m.node === s.self && m.startCount === s.startCount);
     let domain = s.byDom.get(dv.dom);
+    // Our restart has begun: this process does nothing any more, its locks are the next one's.
+    if (dv.away.some((m) => m.node === s.self && m.startCount === s.startCount)) return;
     if (!me) {
       if (domain) this.dropDomain(domain);
       return;
@@ -348,7 +466,8 @@ export class Engine {
       this.aheadOfDomain.delete(dv.dom);
     }
     if (domain.epoch === dv.epoch) return;
-    const claims = isNew ? takeClaims(s, dv.name, me.continues !== 0) : [];
+    const claims = isNew ? takeClaims(s, dv.name, me.continues !== 0, me.keeps) : [];
+    if (isNew && me.keeps) domain.isInGrace = s.now < s.graceUntil;
     applyDomainView(s, domain, dv, claims);
   }
 
@@ -357,6 +476,7 @@ export class Engine {
     const s = this.state;
     s.now = now;
     s.isLeased = isLeased;
+    if (isLeased) s.deferred.push(...s.whenLeased.splice(0));
     this.startWaiting();
     this.finish();
   }
@@ -422,10 +542,14 @@ export class Engine {
     s.byDom.clear();
     this.aheadOfDomain.clear();
     s.deferred = [];
+    s.whenLeased = [];
     s.isLeased = false;
     s.isSuspended = false;
     s.held.take();
     s.isOver = true;
+    endClaimable(s);
+    s.graceUntil = 0;
+    s.hasRecord = false;
     for (const lock of locks) endForIncarnation(s, lock);
   }
 
@@ -440,7 +564,8 @@ export class Engine {
   tick(now: Millis): void {
     const s = this.state;
     s.now = now;
-    this.expireDue(now);
+    // What the record of a restart names stays as it is.
+    if (s.restart === 'none' || s.restart === 'handing') this.expireDue(now);
     if (!s.isSuspended) {
       for (const domain of s.domains.values()) {
         tickMastery(s, domain);
@@ -508,7 +633,11 @@ export class Engine {
       s.deferred = [];
       for (const f of work) f();
     }
-    if (s.isStopping) {
+    if (s.restart === 'handing' && isHandedOver(s)) {
+      s.restart = 'frozen';
+      s.out.restartRecord(restartClaims(s));
+    }
+    if (s.isStopping || s.restart !== 'none') {
       if (s.now >= this.proposeAt) {
         this.proposeAt = s.now + s.tuning.proposeMs;
         proposeWanted(s);

@@ -10,9 +10,10 @@ import { EX, type Mode, PR } from '../protocol/modes.js';
 import { LOCK_LVB, LOCK_RECLAIM, LOCK_TRY } from '../protocol/peer-messages.js';
 import type { Domain } from './domain.js';
 import { touchIdle, untouchIdle } from './idle.js';
-import { type Lock, ST_CONVERTING, ST_GONE, ST_HELD, ST_LOCKING, ST_NEW, ST_UNLOCKING } from './lock.js';
+import { type Lock, ST_CONVERTING, ST_GONE, ST_HELD, ST_LOCKING, ST_NEW, ST_UNLOCKING, WAIT_CLAIM } from './lock.js';
 import { type LockRes, RES_MASTERING, RES_ORPHANED, RES_OWNED, type ResState } from './lockres.js';
 import { needMaster } from './mastery.js';
+import { registration } from './rebuild.js';
 import * as serve from './serve.js';
 import type { EngineState } from './state.js';
 import { LVB_INVALID, LVB_NONE, LVB_VALID, type NodeOwnedRecord } from './types.js';
@@ -63,16 +64,20 @@ function sendLock(s: EngineState, lock: Lock, isQueued = false): void {
   if (res.owner === s.self || res.owner === 0) return; // Rebuilding here: served at the barrier. Orphaned: once there is a master.
   if (isQueued) res.removeWaiter(lock);
   lock.st = ST_LOCKING;
-  const isReclaim = (lock.flags & LOCK_RECLAIM) !== 0;
+  if ((lock.flags & LOCK_RECLAIM) !== 0) {
+    res.domain.claims.delete(lock);
+    const entry = registration(lock, s.now);
+    if (entry) s.send(res.domain, res.owner, { k: 'Reclaim', lock: entry });
+    return;
+  }
   s.send(res.domain, res.owner, {
     k: 'LockRequest',
     name: res.name,
     id: lock.id,
     mode: lock.want as Mode,
     flags: lock.flags,
-    // A reclaim carries its old token instead of a stamp, for a master that has to rebuild the lock.
-    se: isReclaim ? lock.te : lock.se,
-    sc: isReclaim ? lock.tc : lock.sc,
+    se: lock.se,
+    sc: lock.sc,
     who: lock.who,
     why: lock.why,
   });
@@ -236,16 +241,18 @@ export function onGranted(s: EngineState, lock: Lock): void {
   lock.isCancelling = false;
   lock.deadline = 0;
   lock.endCode = null;
-  lock.isDirty = false;
-  lock.putState = LVB_NONE;
-  lock.putLvb = null;
+  if (!lock.isReleaseWished) {
+    lock.putState = LVB_NONE;
+    lock.putLvb = null;
+  }
   lock.flags &= ~LOCK_TRY;
   if (lock.res.bounces) lock.res.bounces = 0;
-  const wasClaim = (lock.flags & LOCK_RECLAIM) !== 0;
-  if (wasClaim) {
-    lock.flags &= ~LOCK_RECLAIM;
-    lock.res.domain.claims.delete(lock);
-  }
+  const wasClaim = (lock.flags & (LOCK_RECLAIM | WAIT_CLAIM)) === LOCK_RECLAIM;
+  if (!wasClaim) lock.isDirty = false;
+  lock.flags &= ~(LOCK_RECLAIM | WAIT_CLAIM);
+  lock.res.domain.claims.delete(lock);
+  if (wasClaim) convertOn(s, lock);
+  if (wasClaim && lock.isUntold && !lock.nodeOwned) return; // Told when it is back at the mode that its owner knows.
   if (lock.isZombie || lock.isReleaseWished) {
     s.deferred.push(() => {
       if (lock.st === ST_HELD) unlock(s, lock);
@@ -257,7 +264,10 @@ export function onGranted(s: EngineState, lock: Lock): void {
     s.journal(
       { op: 'put', record: nodeOwnedRecord(lock) },
       () => {
-        if (lock.st === ST_HELD && !lock.isZombie) announce(s, lock);
+        if (lock.st !== ST_HELD || lock.isZombie) return;
+        if (wasFirst && !wasClaim) announceFirst(s, lock);
+        else if (wasClaim) announceClaim(s, lock);
+        else announce(s, lock);
       },
       (code) => {
         // The journal has no room: what it cannot remember is not granted. A conversion stands, its lock is remembered.
@@ -270,10 +280,26 @@ export function onGranted(s: EngineState, lock: Lock): void {
     );
     return;
   }
-  announce(s, lock);
+  if (wasClaim) announceClaim(s, lock);
+  else if (wasFirst) announceFirst(s, lock);
+  else announce(s, lock);
 }
 
-/** A node-owned lock of before this node's restart: its master is looked for, to claim it (rules 1, 3). */
+/** A conversion that waited when the daemon before ended goes on, with the place that it has. */
+function convertOn(s: EngineState, lock: Lock): void {
+  const want = s.claimedWants.get(lock.id);
+  if (want === undefined) return;
+  s.claimedWants.delete(lock.id);
+  // Upwards only under a lease.
+  (s.isLeased || want < lock.mode ? s.deferred : s.whenLeased).push(() => {
+    lock.isUntold = lock.isUntold && lock.nodeOwned;
+    if (lock.st !== ST_HELD || lock.mode === want || lock.isZombie) return;
+    preparePut(lock, null, false);
+    convert(s, lock, want, false);
+  });
+}
+
+/** A lock of before this node's restart: its master is looked for, to claim it (rules 1, 3). */
 export function attachClaim(s: EngineState, domain: Domain, lock: Lock): void {
   const res = s.resource(domain, lock.name);
   lock.res = res;
@@ -285,16 +311,27 @@ export function attachClaim(s: EngineState, domain: Domain, lock: Lock): void {
   domain.claims.add(lock);
 }
 
-/** A claimed lock is in force again at the mode and token of before (the master learns of it by registration). */
+/**
+ * A claimed lock is in force again at the mode and token of before, a place in the queue is taken again: the master learns of
+ * it by registration.
+ */
 export function confirmClaim(s: EngineState, lock: Lock): void {
   lock.res.removeWaiter(lock);
+  lock.res.domain.claims.delete(lock);
+  if (lock.isWaitClaim) {
+    lock.flags &= ~(LOCK_RECLAIM | WAIT_CLAIM);
+    lock.st = ST_LOCKING;
+    return;
+  }
   lock.mode = lock.want as Mode;
   lock.want = -1;
-  lock.lvbState = LVB_INVALID;
-  lock.lvb = null;
+  if (lock.nodeOwned) {
+    lock.lvbState = LVB_INVALID;
+    lock.lvb = null;
+  }
   lock.st = ST_HELD;
   lock.flags &= ~(LOCK_RECLAIM | LOCK_TRY);
-  lock.res.domain.claims.delete(lock);
+  convertOn(s, lock);
   if (lock.isReleaseWished) {
     s.deferred.push(() => {
       if (lock.st === ST_HELD) unlock(s, lock);
@@ -302,14 +339,35 @@ export function confirmClaim(s: EngineState, lock: Lock): void {
     return;
   }
   lock.isUntold = false;
-  s.out.granted(lock);
+  announceClaim(s, lock);
 }
 
-/** A claim came to nothing: the owner is told what it has lost, or that its request is over when it never heard of a grant. */
-export function tellVoid(s: EngineState, lock: Lock): void {
+/** A claim of a held lock came to nothing: it leaves the journal, its owner is told. */
+export function voidClaim(s: EngineState, lock: Lock): void {
+  lock.st = ST_GONE;
+  s.claimedWants.delete(lock.id);
+  if (lock.nodeOwned) s.journal({ op: 'del', id: lock.id }, () => {});
+  // What it has lost, or that its request is over when it never heard of a grant.
   if (lock.isReleaseWished) s.out.released(lock);
   else if (lock.isUntold) s.out.denied(lock, 'TSDLM_UNAVAILABLE');
   else s.out.lost(lock, 'TSDLM_LOST');
+}
+
+/** What was held before is told, with a deadline of this incarnation, once there is one: nothing is asked for before. */
+function announceClaim(s: EngineState, lock: Lock): void {
+  if (s.isLeased) return announce(s, lock);
+  s.whenLeased.push(() => {
+    if (lock.st === ST_HELD && !lock.isZombie) announceClaim(s, lock);
+  });
+}
+
+/** A first grant is told only under a lease (rule 11): a claimed place in a queue may be granted before there is one. */
+function announceFirst(s: EngineState, lock: Lock): void {
+  if (s.isLeased) return announce(s, lock);
+  lock.isUntold = true;
+  s.whenLeased.push(() => {
+    if (lock.st === ST_HELD && lock.isUntold && !lock.isZombie) announceFirst(s, lock);
+  });
 }
 
 /** The owner hears of its grant; not while there is no lease. */
@@ -361,13 +419,18 @@ export function onDenied(s: EngineState, lock: Lock, code: ErrorCode): void {
     lock.endCode = null;
     return;
   }
+  if (lock.st === ST_HELD && code === 'TSDLM_NOT_HELD') {
+    // A claim that was confirmed while its master was being rebuilt, and does not go with what others hold.
+    remove(s, lock);
+    voidClaim(s, lock);
+    return;
+  }
   if (lock.st !== ST_LOCKING) return;
-  const isClaim = (lock.flags & LOCK_RECLAIM) !== 0;
+  const isHeldClaim = (lock.flags & (LOCK_RECLAIM | WAIT_CLAIM)) === LOCK_RECLAIM;
   remove(s, lock);
-  if (isClaim) {
-    s.journal({ op: 'del', id: lock.id }, () => {});
-    s.note('warn', 'node-owned-lock-not-confirmed', { domain: lock.domain, name: lock.name });
-    tellVoid(s, lock);
+  if (isHeldClaim) {
+    s.note('warn', 'claim-not-confirmed', { domain: lock.domain, name: lock.name });
+    voidClaim(s, lock);
     return;
   }
   if (!lock.isZombie) s.out.denied(lock, code);
@@ -396,19 +459,45 @@ export function onGrantMessage(
   m: { mode: Mode; te: number; tc: number; lvbState: 0 | 1 | 2; lvb: Uint8Array | null },
 ): void {
   if (lock.st !== ST_LOCKING && lock.st !== ST_CONVERTING) return;
+  const isHeldClaim = (lock.flags & (LOCK_RECLAIM | WAIT_CLAIM)) === LOCK_RECLAIM;
+  const claimed = lock.want;
   // Another mode is an answer repeated from before: the one for this request will come. But of a lock claimed after a
   // restart the master knows the mode better than the journal, which a conversion may not have reached.
-  if (m.mode !== lock.want && (lock.flags & LOCK_RECLAIM) === 0) return;
+  if (m.mode !== lock.want && !isHeldClaim) return;
   lock.mode = m.mode;
   lock.te = m.te;
   lock.tc = m.tc;
-  if (m.mode !== 0) {
+  // What its owner has written under EX and not published the master does not know.
+  if (m.mode !== 0 && !(isHeldClaim && lock.isDirty && m.mode === EX)) {
     lock.lvbState = m.lvbState;
     lock.lvb = m.lvb;
+    lock.isDirty = false;
+  }
+  if (isHeldClaim && lock.res.domain.isRecovering) {
+    // Its master may only be putting it together: until that one says RecoveryActive it is registered in every new epoch.
+    lock.res.isUnconfirmed = true;
+    lock.res.domain.unconfirmed.add(lock.res);
   }
   lock.since = s.now;
   lock.res.isDoubtful = false;
+  if (isHeldClaim && !lock.nodeOwned) judgeClaim(s, lock, claimed as Mode);
   onGranted(s, lock);
+}
+
+/**
+ * The master knows a claimed lock at another mode than its owner. Higher: a conversion that went up was not told any more, or one
+ * that went down never arrived; what its owner does not ask for it does not keep. Lower: the owner is wrong.
+ */
+function judgeClaim(s: EngineState, lock: Lock, claimed: Mode): void {
+  const held = lock.mode as Mode;
+  if (held < claimed) {
+    s.note('error', 'claim-contradicts', { domain: lock.domain, name: lock.name, id: lock.id });
+    lock.isZombie = true;
+    s.out.lost(lock, 'TSDLM_LOST');
+  } else if (held > claimed && (s.claimedWants.get(lock.id) ?? claimed) === claimed) {
+    s.claimedWants.set(lock.id, claimed);
+    lock.isUntold = true;
+  }
 }
 
 /** Forgets a lock of a local owner. */

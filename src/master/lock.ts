@@ -33,6 +33,9 @@ export const ST_UNLOCKING = 5;
 export const ST_GONE = 6;
 export type RequestState = 0 | 1 | 2 | 3 | 4 | 5 | 6;
 
+/** Never on the wire. */
+export const WAIT_CLAIM = 0x20;
+
 export class Lock implements LocalLock {
   readonly id: LockId;
   readonly node: NodeId;
@@ -88,7 +91,7 @@ export class Lock implements LocalLock {
   isDirty = false;
   /** From a registration: its owner's release is under way, it counts only for its value block. */
   isReleasing = false;
-  /** At the master: a node-owned lock whose node restarted and has not claimed it yet. */
+  /** At the master: a lock whose node restarted and has not claimed it yet. */
   isUnclaimed = false;
 
   constructor(id: LockId, node: NodeId, res: LockRes, want: Mode, flags: number, who: string, why: string) {
@@ -106,6 +109,10 @@ export class Lock implements LocalLock {
   }
   get name(): string {
     return this.res.name;
+  }
+  /** A claim of a place in a queue: nothing is held (LOCK_RECLAIM with it). */
+  get isWaitClaim(): boolean {
+    return (this.flags & WAIT_CLAIM) !== 0;
   }
   get nodeOwned(): boolean {
     return (this.flags & 2) !== 0;

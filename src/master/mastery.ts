@@ -30,13 +30,16 @@ import type { EngineState } from './state.js';
 /** A resource without a known master is needed: starts a round, unless one is running here or elsewhere. */
 export function needMaster(s: EngineState, res: LockRes): void {
   const domain = res.domain;
+  if (domain.isLeaving) return; // Who leaves masters nothing any more.
   if (domain.mastery === 'servers') return needServer(s, res);
+  const isClaimed = hasClaim(domain, res);
+  if (domain.isRecovering && !isClaimed) return; // startRounds, at the barrier.
   if (domain.memberIds.size === 1) {
     domain.mles.delete(res.name);
-    becomeMaster(s, res);
+    if (isClaimed && domain.isRecovering) s.hooks.placeClaim(res);
+    else becomeMaster(s, res);
     return;
   }
-  if (domain.isRecovering && !hasClaim(domain, res)) return; // startRounds, at the barrier.
   const mle = mleOf(domain, res.name);
   if (mle.isAsking || mle.retryAt !== 0) return;
   if (mle.rivals.size > 0) return; // Another node's round: its end starts ours, or answers it.
@@ -115,7 +118,7 @@ function decide(s: EngineState, domain: Domain, mle: Mle): void {
     learnOwner(s, res, found, foundGen);
     return;
   }
-  if (hasClaim(domain, res)) {
+  if (domain.isRecovering && hasClaim(domain, res)) {
     endRound(s, domain, mle, 0, 0);
     settle(domain, mle);
     s.hooks.placeClaim(res);

@@ -6,7 +6,6 @@ import type { Domain, Mle } from './domain.js';
 import { type LockRes, RES_OWNED } from './lockres.js';
 import { NodeSet } from './node-set.js';
 import type { EngineState } from './state.js';
-import { LVB_INVALID } from './types.js';
 
 export function mleOf(domain: Domain, name: string): Mle {
   let mle = domain.mles.get(name);
@@ -33,8 +32,6 @@ export function becomeMaster(s: EngineState, res: LockRes): void {
   res.owner = s.self;
   res.gen = res.domain.epoch;
   res.isDoubtful = false;
-  // What a claimed lock's value block was before the restart, nobody knows (rule 18).
-  if (hasClaim(res.domain, res)) res.lvbState = LVB_INVALID;
   s.hooks.ownerKnown(res);
 }
 
@@ -47,9 +44,9 @@ export function learnOwner(s: EngineState, res: LockRes, owner: NodeId, gen: num
   s.hooks.ownerKnown(res);
 }
 
-/** A node-owned lock of before this node's restart waits to be claimed on this resource. */
+/** A lock of before this node's restart waits to be claimed on this resource. */
 export function hasClaim(domain: Domain, res: LockRes): boolean {
-  if (domain.claims.size === 0) return false;
+  if (domain.claims.size === 0 || res.localCount === 0) return false;
   for (const lock of domain.claims) if (lock.res === res) return true;
   return false;
 }

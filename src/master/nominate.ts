@@ -56,7 +56,7 @@ function ask(s: EngineState, res: LockRes, mle: Mle): void {
 
 function whomToAsk(s: EngineState, res: LockRes, mle: Mle): NodeId[] {
   const domain = res.domain;
-  if (hasClaim(domain, res)) return [...domain.barrierIds];
+  if (hasClaim(domain, res)) return [...domain.barrierIds].filter((node) => !domain.awayIds.has(node));
   const nominee = placeResource(res.name, domain.masters);
   if (nominee === s.self) return domain.masters.map((m) => m.node);
   return [mle.hint || nominee];
@@ -113,7 +113,7 @@ function decide(s: EngineState, domain: Domain, mle: Mle): void {
     learnOwner(s, res, mle.found, mle.foundGen);
     return settle(s, domain, mle);
   }
-  if (hasClaim(domain, res)) {
+  if (domain.isRecovering && hasClaim(domain, res)) {
     if (mle.hint !== 0) learnOwner(s, res, mle.hint, domain.epoch);
     else s.hooks.placeClaim(res);
     return settle(s, domain, mle);

@@ -4,6 +4,7 @@
  */
 import type { Command, DomainView, MasteryPolicy, NodeView } from '../membership/types.js';
 import { ST_GONE } from './lock.js';
+import { isHandedOver } from './restart.js';
 import type { EngineState } from './state.js';
 
 /** This node's record in the view, if it is about this incarnation. */
@@ -78,10 +79,19 @@ export function proposeWanted(s: EngineState): void {
     }
     for (const name of [...wanted].sort()) proposeJoin(s, name, null);
     if (isMarkWanted) propose({ c: 'nodeOwned', ...who, on: true });
+    if (s.restart === 'handing' && s.domains.size > 0 && ![...s.domains.values()].every((d) => d.isLeaving)) {
+      propose({ c: 'nodeRestart', ...who });
+    }
+    if (s.restart === 'announcing' && isHandedOver(s)) {
+      propose({ c: 'restarting', ...who, forMs: s.restartForMs, epoch: s.view.epoch });
+    }
+    if (s.isSettled && me.restartMs > 0) propose({ c: 'settled', ...who });
   }
   // Also while it is to be fenced: what was not begun is withdrawn then.
   const mayLeave = me.state === 'in' || me.state === 'suspect' || me.state === 'fencing';
-  if (mayLeave && s.isStopping && s.own.size === 0) propose({ c: 'nodeLeave', ...who });
+  // What owners were told before a restart stands until the end of the grace, whoever has claimed it.
+  const isFree = s.own.size + s.claimable.length === 0 && s.now >= s.graceUntil;
+  if (mayLeave && s.isStopping && isFree) propose({ c: 'nodeLeave', ...who });
   for (const domain of s.domains.values()) {
     if (domain.tainted.size > 0) propose({ c: 'bump', dom: domain.dom, epoch: domain.epoch });
   }

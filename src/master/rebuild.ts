@@ -7,7 +7,7 @@ import { compareClock, type Millis, type NodeId } from '../protocol/ids.js';
 import { EX, type Mode, PR } from '../protocol/modes.js';
 import { LOCK_RECLAIM, LOCK_TRY, type RegisteredLock } from '../protocol/peer-messages.js';
 import type { Domain, Rebuild } from './domain.js';
-import { Lock, ST_CONVERTING, ST_LOCKING, ST_UNLOCKING } from './lock.js';
+import { Lock, ST_CONVERTING, ST_LOCKING, ST_UNLOCKING, WAIT_CLAIM } from './lock.js';
 import type { LockRes } from './lockres.js';
 import * as serve from './serve.js';
 import { LVB_INVALID } from './types.js';
@@ -30,11 +30,12 @@ export const REG_RELEASING = 0x10;
  */
 export function registration(lock: Lock, now: Millis): RegisteredLock | null {
   if (lock.st < ST_LOCKING || lock.st > ST_UNLOCKING) return null;
-  const isReleasing = lock.st === ST_UNLOCKING;
+  // Until its journal has forgotten a node-owned lock it is held, whatever its owner wants (rule 3).
+  const isReleasing = lock.st === ST_UNLOCKING && lock.mayLeave;
   if (isReleasing && lock.mode !== EX) return null;
   const isTry = (lock.flags & LOCK_TRY) !== 0;
   // A claim of before a restart that its master has not confirmed is a lock that is held, not one that is asked for.
-  const isClaim = (lock.flags & LOCK_RECLAIM) !== 0;
+  const isClaim = (lock.flags & (LOCK_RECLAIM | WAIT_CLAIM)) === LOCK_RECLAIM;
   // A try is decided by its repeated request, never by standing in a queue.
   if (lock.mode === -1 && isTry) return null;
   const mode = isClaim && lock.mode === -1 ? (lock.want as Mode) : modeInForce(lock);
@@ -44,7 +45,10 @@ export function registration(lock: Lock, now: Millis): RegisteredLock | null {
     id: lock.id,
     mode: mode === -1 ? 0 : mode,
     want: isWaiting && lock.want !== -1 ? lock.want : WANT_NONE,
-    flags: (lock.flags & 0x0f & ~LOCK_TRY) | (mode === -1 ? REG_NOTHING_HELD : 0) | (isReleasing ? REG_RELEASING : 0),
+    flags:
+      (lock.flags & 0x0f & ~(LOCK_TRY | (isClaim ? 0 : LOCK_RECLAIM))) |
+      (mode === -1 ? REG_NOTHING_HELD : 0) |
+      (isReleasing ? REG_RELEASING : 0),
     te: lock.te,
     tc: lock.tc,
     se: lock.se,
@@ -90,14 +94,19 @@ export function lockFromRegistration(res: LockRes, node: NodeId, r: RegisteredLo
   return lock;
 }
 
-/** Puts locks (of all nodes, local ones included) into the empty queues of `res`, and finds the value block. */
-export function fillQueues(res: LockRes, locks: Lock[], handed: Rebuild['handed']): void {
+/**
+ * Puts locks (of all nodes, local ones included) into the empty queues of `res`, and finds the value block. Returns claims of
+ * restarted nodes that do not go with what others hold: such a one rests on the word of a client, not on what a node knows.
+ */
+export function fillQueues(res: LockRes, all: Lock[], handed: Rebuild['handed']): Lock[] {
+  const refused: Lock[] = [];
+  const locks = [...all.filter((l) => !isClaimed(l)), ...all.filter(isClaimed)];
   const converting: Lock[] = [];
   const blocked: Lock[] = [];
   let copy: Lock | null = null;
   for (const lock of locks) {
-    if (lock.st === ST_UNLOCKING || lock.isReleasing) continue;
-    if (lock.mode === -1 && (lock.flags & LOCK_RECLAIM) !== 0) {
+    if ((lock.st === ST_UNLOCKING && lock.mayLeave) || lock.isReleasing) continue;
+    if (lock.mode === -1 && (lock.flags & (LOCK_RECLAIM | WAIT_CLAIM)) === LOCK_RECLAIM) {
       lock.mode = lock.want as Mode;
       lock.want = -1;
     }
@@ -105,6 +114,10 @@ export function fillQueues(res: LockRes, locks: Lock[], handed: Rebuild['handed'
     const isHeld = lock.mode !== -1;
     const isWaiting = lock.want > lock.mode && (lock.flags & LOCK_TRY) === 0;
     if (isHeld) {
+      if (!serve.fitsAmongOthers(res, lock.mode as Mode) && isClaimed(lock)) {
+        refused.push(lock);
+        continue;
+      }
       if (!serve.fitsAmongOthers(res, lock.mode as Mode)) {
         const holders = locks.filter((l) => l.mode > 0).map((l) => `${l.node}/${l.id} mode ${l.mode}`);
         throw new InvariantError(`rebuilding ${res.domain.name}/${res.name}: incompatible holders ${holders.join(', ')}`);
@@ -138,6 +151,11 @@ export function fillQueues(res: LockRes, locks: Lock[], handed: Rebuild['handed'
     res.lvbState = LVB_INVALID;
     res.lvb = null;
   }
+  return refused;
+}
+
+function isClaimed(lock: Lock): boolean {
+  return (lock.flags & (LOCK_RECLAIM | WAIT_CLAIM)) === LOCK_RECLAIM;
 }
 
 /** By the old master's order where it handed one over, else by request stamp (rule 21). */

@@ -22,7 +22,7 @@
  */
 
 import type { DomainView, Member } from '../membership/types.js';
-import { InvariantError } from '../protocol/errors.js';
+import { ERROR_CODES, InvariantError } from '../protocol/errors.js';
 import { IdMap } from '../protocol/id-map.js';
 import type { NodeId } from '../protocol/ids.js';
 import { REGISTER_BATCH_MAX } from '../protocol/limits.js';
@@ -31,9 +31,9 @@ import { type HandedResource, LOCK_RECLAIM, LOCK_TRY, type RegisteredLock } from
 import type { Domain } from './domain.js';
 import * as hold from './hold.js';
 import { touchIdle, untouchIdle } from './idle.js';
-import { Lock, Q_GRANTED, Q_NONE, ST_CONVERTING, ST_LOCKING, ST_NEW, ST_UNLOCKING } from './lock.js';
+import { type Lock, Q_GRANTED, Q_NONE, ST_CONVERTING, ST_LOCKING, ST_NEW, ST_UNLOCKING } from './lock.js';
 import { type LockRes, RES_DROPPING, RES_MASTERING, RES_ORPHANED, RES_OWNED, RES_REBUILDING } from './lockres.js';
-import { startRounds, voidRounds } from './mastery.js';
+import { needMaster, startRounds, voidRounds } from './mastery.js';
 import { placeResource } from './placement.js';
 import { fillQueues, lockFromRegistration, rebuildOf, registration } from './rebuild.js';
 import * as serve from './serve.js';
@@ -46,7 +46,6 @@ import { LVB_INVALID, LVB_NONE } from './types.js';
  */
 export function applyDomainView(s: EngineState, domain: Domain, view: DomainView, claims: Lock[]): void {
   const isGone = goneTest(domain, view);
-  const wasLeaving = domain.isLeaving;
   const wasMaster = domain.masterIds.has(s.self);
   domain.epoch = view.epoch;
   domain.mastery = view.mastery;
@@ -54,8 +53,10 @@ export function applyDomainView(s: EngineState, domain: Domain, view: DomainView
   domain.masters = view.mastery === 'peer' ? view.members : view.members.filter((m) => view.servers.includes(m.node));
   domain.masterIds = new Set(domain.masters.map((m) => m.node));
   domain.leaving = view.leaving;
+  domain.away = view.away;
+  domain.awayIds = new Set(view.away.map((m) => m.node));
   domain.memberIds = new Set(view.members.map((m) => m.node));
-  domain.barrierIds = new Set([...view.members, ...view.leaving].map((m) => m.node));
+  domain.barrierIds = new Set([...view.members, ...view.leaving, ...view.away.filter((m) => m.awaited)].map((m) => m.node));
   domain.isLeaving = !domain.memberIds.has(s.self);
   domain.doneFrom.clear();
   domain.isRecovering = true;
@@ -65,7 +66,11 @@ export function applyDomainView(s: EngineState, domain: Domain, view: DomainView
 
   domain.rebuilding.clear();
   purgeGone(s, domain, isGone, view.members);
-  if (domain.isLeaving ? !wasLeaving : wasMaster && !domain.masterIds.has(s.self)) collectHandOver(s, domain);
+  // The last one in a domain has nobody to hand over to: who restarts keeps all as it is, in its record.
+  if (isAlone(s, domain)) return;
+  const isOut = wasMaster && !domain.masterIds.has(s.self);
+  if (domain.isLeaving ? !domain.hasHandedOver : isOut) collectHandOver(s, domain);
+  domain.hasHandedOver = domain.isLeaving;
   placeOrphans(s, domain, isGone);
   register(s, domain);
   for (const lock of claims) hold.attachClaim(s, domain, lock);
@@ -74,25 +79,37 @@ export function applyDomainView(s: EngineState, domain: Domain, view: DomainView
   sendDoneWhenReady(s, domain);
 }
 
+/** We restart, and nobody is left who masters anything: nothing is decided here any more. */
+export function isAlone(s: EngineState, domain: Domain): boolean {
+  return s.restart !== 'none' && domain.isLeaving && domain.masters.length === 0;
+}
+
 /** Says of a node number whether its incarnation of before is no member, not even a leaving one, any more. */
 function goneTest(domain: Domain, view: DomainView): (node: NodeId) => boolean {
-  const now = new Set([...view.members, ...view.leaving].map((m) => `${m.node}/${m.startCount}`));
+  const now = new Set([...view.members, ...view.leaving, ...view.away].map((m) => `${m.node}/${m.startCount}`));
   const gone = new Set<NodeId>();
-  for (const m of [...domain.members, ...domain.leaving]) if (!now.has(`${m.node}/${m.startCount}`)) gone.add(m.node);
+  for (const m of [...domain.members, ...domain.leaving, ...domain.away])
+    if (!now.has(`${m.node}/${m.startCount}`)) gone.add(m.node);
   return (node) => gone.has(node);
 }
 
 /** As master: the locks, requests and references of members that are gone. */
 function purgeGone(s: EngineState, domain: Domain, isGone: (node: NodeId) => boolean, members: readonly Member[]): void {
-  const continuing = new Set<NodeId>();
-  for (const m of members) if (m.continues !== 0) continuing.add(m.node);
+  const continuing = new Map<NodeId, Member>();
+  for (const m of members) if (m.continues !== 0) continuing.set(m.node, m);
   const touched = new Set<LockRes>();
   for (const [node, locks] of domain.remote) {
     if (!isGone(node)) continue;
     for (const lock of locks.values()) {
       const res = lock.res;
       touched.add(res);
-      if (lock.nodeOwned && lock.mode !== -1 && continuing.has(node)) {
+      const next = continuing.get(node);
+      if (next?.keeps) {
+        // Its owners live, and so do their deadlines: all of it stays as it is until the node has claimed it (rule 1).
+        lock.isUnclaimed = true;
+        continue;
+      }
+      if (lock.nodeOwned && lock.mode !== -1 && next) {
         // Same boot, never evicted: the node still owns it and will claim it (rules 1, 3).
         lock.isUnclaimed = true;
         if (lock.want !== -1) serve.cancel(s, res, lock);
@@ -150,7 +167,7 @@ function placeOrphans(s: EngineState, domain: Domain, isGone: (node: NodeId) => 
       }
     }
     if (!isLost(res.owner)) continue;
-    if (res.localCount === 0 || domain.isLeaving) {
+    if (res.localCount === 0) {
       // Nothing of ours hangs on it: the next user asks anew.
       dropRecord(domain, res);
       continue;
@@ -253,7 +270,8 @@ function collectHandOver(s: EngineState, domain: Domain): void {
   }
   for (const res of [...domain.resources.values()]) {
     if (res.owner !== s.self) continue;
-    if (res.localCount === 0 || domain.isLeaving) dropRecord(domain, res);
+    // Locks of our own on it (who restarts keeps them) are registered with the new master like those of all others.
+    if (res.localCount === 0) dropRecord(domain, res);
     else if (res.state === RES_OWNED) stopServing(res);
   }
   domain.remote.clear();
@@ -341,8 +359,13 @@ function redriveAll(s: EngineState, domain: Domain): void {
 
 /** Sends RecoveryDone once nothing of ours has to be registered before (claims of a restarted node: rule 1). */
 export function sendDoneWhenReady(s: EngineState, domain: Domain): void {
-  if (domain.isDoneSent || !domain.isRecovering) return;
-  for (const lock of domain.claims) if (lock.st === ST_NEW) return;
+  if (domain.isDoneSent || !domain.isRecovering || isAlone(s, domain)) return;
+  // The only member asks nobody: its claims are placed at once, here as well as there they come first.
+  if (domain.claims.size > 0) return;
+  if (domain.isInGrace) {
+    if (s.now < s.graceUntil) return;
+    domain.isInGrace = false;
+  }
   domain.isDoneSent = true;
   for (const node of domain.barrierIds) if (node !== s.self) s.send(domain, node, { k: 'RecoveryDone' });
   checkBarrier(s, domain);
@@ -423,7 +446,20 @@ function rebuildResource(s: EngineState, domain: Domain, res: LockRes, local: Lo
     if (lock.isReleasing) continue; // It lends its value block, and is gone.
     remoteLocks(domain, lock.node).set(lock.id, lock);
   }
-  fillQueues(res, [...locks, ...local], rebuild?.handed ?? null);
+  for (const lock of fillQueues(res, [...locks, ...local], rebuild?.handed ?? null)) {
+    s.note('error', 'claim-contradicts', { domain: domain.name, name: res.name, node: lock.node, id: lock.id });
+    if (lock.node !== s.self) remoteLocks(domain, lock.node).delete(lock.id);
+    lock.mode = -1;
+    lock.flags &= ~LOCK_RECLAIM;
+    const code = ERROR_CODES.TSDLM_NOT_HELD;
+    if (lock.node === s.self) s.deferred.push(() => dropClaim(s, lock));
+    else s.send(domain, lock.node, { k: 'Deny', id: lock.id, code });
+  }
+}
+
+function dropClaim(s: EngineState, lock: Lock): void {
+  hold.remove(s, lock);
+  hold.voidClaim(s, lock);
 }
 
 /** A local request that was under way when the old master died: what does not simply wait in a queue is decided now. */
@@ -511,7 +547,7 @@ function adopt(s: EngineState, domain: Domain, res: LockRes): void {
 function confirmClaims(s: EngineState, res: LockRes): RegisteredLock[] {
   const locks: RegisteredLock[] = [];
   for (const lock of [...res.domain.claims]) {
-    if (lock.res !== res || lock.st !== ST_NEW) continue;
+    if (lock.res !== res) continue;
     hold.confirmClaim(s, lock);
     const entry = registration(lock, s.now);
     if (entry) locks.push(entry);
@@ -520,22 +556,20 @@ function confirmClaims(s: EngineState, res: LockRes): RegisteredLock[] {
 }
 
 /** A restarted node claims a lock of before at a resource that is being rebuilt here: it counts as held (rules 1, 3). */
-export function onReclaim(
-  s: EngineState,
-  domain: Domain,
-  from: NodeId,
-  m: { name: string; id: number; mode: Mode; flags: number; se: number; sc: number; who: string; why: string },
-): void {
-  const res = s.resource(domain, m.name);
-  const lock = new Lock(m.id, from, res, m.mode, m.flags & 0x7f, m.who, m.why);
-  lock.mode = m.mode;
-  lock.want = -1;
-  lock.te = m.se;
-  lock.tc = m.sc;
-  lock.lvbState = LVB_INVALID;
-  lock.since = s.now;
-  rebuildOf(domain, m.name).locks.set(`${from}/${m.id}`, lock);
+export function onReclaim(s: EngineState, domain: Domain, from: NodeId, entry: RegisteredLock): void {
+  const res = s.resource(domain, entry.name);
+  const rebuild = rebuildOf(domain, entry.name);
+  const lock = lockFromRegistration(res, from, entry, s.now);
+  if (lock.nodeOwned) {
+    lock.lvbState = LVB_INVALID;
+    lock.lvb = null;
+  }
+  rebuild.locks.set(`${from}/${entry.id}`, lock);
   adopt(s, domain, res);
+  if (lock.mode === -1) return;
+  // At once: its owner's deadline runs, and nobody is granted anything on it before the barrier.
+  const { id, mode, te, tc, lvbState, lvb } = lock;
+  s.send(domain, from, { k: 'Grant', id, mode: mode as Mode, te, tc, lvbState, lvb });
 }
 
 /** Nobody masters a name that we claim from before our restart: it is placed like the resources of a dead master. */
@@ -543,8 +577,17 @@ export function placeClaim(s: EngineState, res: LockRes): void {
   const domain = res.domain;
   const target = place(s, domain, res);
   const locks = confirmClaims(s, res);
-  if (target !== s.self) s.send(domain, target, { k: 'Register', locks });
+  if (target !== s.self && target !== 0) s.send(domain, target, { k: 'Register', locks });
   hold.ownerKnown(s, res);
+}
+
+/** A claim that came after our own were placed (an owner that found us only now): as those. */
+export function placeLateClaim(s: EngineState, domain: Domain, lock: Lock): void {
+  hold.attachClaim(s, domain, lock);
+  const { res } = lock;
+  if (res.state === RES_MASTERING) needMaster(s, res);
+  else if (res.owner === s.self) confirmClaims(s, res);
+  else hold.ownerKnown(s, res);
 }
 
 /** The table of another node's locks at resources mastered here. */

@@ -118,6 +118,15 @@ export function drop(res: LockRes, lock: Lock): void {
   res.count(lock.mode, -1);
 }
 
+/** A conversion that its owner does not want any more: back to what is held, without a word to anybody. */
+export function settle(res: LockRes, lock: Lock): void {
+  if (lock.q === Q_CONVERTING) res.converting.remove(lock);
+  else if (lock.q === Q_BLOCKED) res.blocked.remove(lock);
+  else return;
+  lock.want = -1;
+  res.granted.push(lock);
+}
+
 /** Puts the resource's value block: 1 = `value` is current, 2 = its writer died. */
 export function store(res: LockRes, put: LvbState, value: Uint8Array | null): void {
   if (put === LVB_INVALID) {

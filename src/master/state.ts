@@ -57,6 +57,9 @@ export interface Head {
   cc: number;
 }
 
+/** none; handing: masterships go; frozen: the record is being written; announcing: the view is to show it. */
+export type RestartPhase = 'none' | 'handing' | 'frozen' | 'announcing';
+
 /** A lock message without its head. */
 export type Body<M = LockMessage> = M extends LockMessage ? Omit<M, keyof Head> : never;
 
@@ -88,10 +91,28 @@ export class EngineState {
   isSuspended = false;
   /** Waits for the end of a suspension. */
   readonly held = new HeldBack();
+  /** What waits for the lease: a restarted node claims before it has one, but tells of nothing new without. */
+  whenLeased: (() => void)[] = [];
   /** Placeholders for locks whose domain is not active here, by domain name. */
   readonly detached = new Map<string, Domain>();
-  /** Node-owned locks of the incarnation before, to be claimed by this one. */
+  /** Locks of the incarnation before, to be claimed by this one once it is active in their domains. */
   claimable: Lock[] = [];
+  /** Conversions that waited when the daemon before ended: they go on when the lock itself is confirmed. */
+  readonly claimedWants = new Map<LockId, Mode>();
+  /** Ids of all claims so far. */
+  readonly claimedIds = new Set<LockId>();
+  /** Strongest mode claimed of each "domain/name". */
+  readonly claimedModes = new Map<string, Mode>();
+  /** No owner counts on a deadline of our restart any more: the view is to show it. */
+  isSettled = false;
+  /** A record names all that owners here hold from before. */
+  hasRecord = false;
+  /** Nothing names what owners here hold from before: until this time they may still claim it, and no barrier is done (rule 1). */
+  graceUntil: Millis = 0;
+  /** A restart is under way: what is mastered here goes to others, owners keep their locks (rule 23). */
+  restart: RestartPhase = 'none';
+  /** The view may go without this node for so long. Set with `restart` = announcing. */
+  restartForMs: Millis = 0;
   /** This incarnation is over and the next has not begun: views are noted, nothing is done for a membership. */
   isOver = false;
   /** The operator takes the risk that an expired lease frees node-owned locks (`unsafe_node_owned`). */
@@ -124,6 +145,7 @@ export class EngineState {
   /** Sends a lock message with the domain's head; nothing goes to a peer whose link was reset in this epoch. */
   send(domain: Domain, to: NodeId, body: Body): void {
     if (domain.tainted.size > 0 && domain.tainted.get(to) === domain.epoch) return;
+    if (domain.awayIds.size > 0 && domain.awayIds.has(to)) return;
     const message = body as unknown as Head;
     message.dom = domain.dom;
     message.dep = domain.epoch;

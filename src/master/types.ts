@@ -38,6 +38,34 @@ export interface LocalLock {
   ctx: unknown;
 }
 
+/**
+ * A lock of an earlier daemon on this boot, as its owner or the journal knows it. Held: `mode` >= 0, with what its owner was told;
+ * `want` >= 0 beside it is a conversion that waited. Only waited for: `mode` -1.
+ */
+export interface ClaimedLock {
+  id: LockId;
+  domain: string;
+  name: string;
+  mode: Mode | -1;
+  want: Mode | -1;
+  nodeOwned: boolean;
+  lvb: boolean;
+  te: number;
+  tc: number;
+  /** Request stamp: its place among those that wait. Zeros when it is not known. */
+  se: number;
+  sc: number;
+  lvbState: LvbState;
+  value: Uint8Array | null;
+  /** The value was written by the owner since the grant and is not published yet. */
+  isDirty: boolean;
+  who: string;
+  why: string;
+  /** Of the waiting request, on this node's clock; 0 = none. */
+  deadline: Millis;
+  ctx: unknown;
+}
+
 export interface LockOptions {
   domain: string;
   name: string;
@@ -79,6 +107,12 @@ export interface EngineOutput extends LocalEvents {
    * `del` must be committed before the release leaves the node (rule 3).
    */
   journal(ticket: number, op: JournalOp): void;
+  /**
+   * Restart: all is handed over; this is what owners of this node hold and wait for (node-owned locks that are held are in the
+   * journal already). Nothing may change it any more: the host lets no owner in. It writes the record, synced, and
+   * then calls restartWritten.
+   */
+  restartRecord(claims: ClaimedLock[]): void;
   note(level: 'info' | 'warn' | 'error', event: string, data: Record<string, unknown>): void;
 }
 

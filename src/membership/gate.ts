@@ -80,6 +80,11 @@ export class Gate {
         case 'suspect':
           this.watch(now, node);
           break;
+        case 'restarting':
+          if (now >= this.host.overAt(node.id, about(node).startCount) && !this.presence.isBeingReplaced(now, node)) {
+            this.condemn(node, `did not come back within the ${node.restartMs} ms of its restart`);
+          }
+          break;
         case 'fencing':
           anyFencing = true;
           break;

@@ -14,7 +14,7 @@ import { findNode, isLive, mayReturn } from './view.js';
 
 /** `lied`: start count of the fence by device that this node disproves by being here. */
 export type Refusal = { what: 'refuse'; code: ErrorCode; text: string; lied?: StartCount };
-export type JoinVerdict = { what: 'admit' } | { what: 'wait'; why: string } | Refusal;
+export type JoinVerdict = { what: 'admit'; keeps: boolean } | { what: 'wait'; why: string } | Refusal;
 
 export interface JoinContext {
   view: View;
@@ -23,6 +23,8 @@ export interface JoinContext {
   knownJournal: string | undefined;
   /** When the incarnation that the view shows is certainly over. */
   overAt: Millis;
+  /** The incarnation that asks answers for what owners on its node hold from before: session locks stay (rules 1, 3). */
+  keeps: boolean;
 }
 
 const wait = (why: string): JoinVerdict => ({ what: 'wait', why });
@@ -36,6 +38,7 @@ export function judgeJoin(now: Millis, id: NodeId, inc: Incarnation, context: Jo
     return refuse('TSDLM_UNKNOWN_NODE', `node ${id} is not in the cluster's configuration: add it there on all nodes`);
   }
   const old = node.incarnation;
+  let keeps = false;
   const journal = old?.journalId ?? context.knownJournal;
   if (journal !== undefined && journal !== inc.journalId) return refuse('TSDLM_JOURNAL_LOST', journalLostText(id));
   if (old !== null) {
@@ -55,7 +58,7 @@ export function judgeJoin(now: Millis, id: NodeId, inc: Incarnation, context: Jo
       const refusal = refuse('TSDLM_NOT_ALLOWED', liedText(node.name, ended.by));
       return ended.isNew ? { ...refusal, lied: ended.startCount } : refusal;
     }
-    if (isLive(node) || isReturning) {
+    if (isLive(node) || isReturning || node.state === 'restarting') {
       presence.asked(now, id, inc);
       if (old.machineId !== inc.machineId) {
         return refuse(
@@ -63,10 +66,15 @@ export function judgeJoin(now: Millis, id: NodeId, inc: Incarnation, context: Jo
           `node ${id} is still a member as machine ${old.machineId}: this machine (${inc.machineId}) is admitted once that one was fenced`,
         );
       }
-      if (now < presence.replaceableAt(node, context.overAt)) return wait('lease');
+      if (now < presence.replaceableAt(node, context.overAt)) {
+        // Owners may still count on what the old daemon told them. On the same boot the next one takes them over: two daemons
+        // never share a journal, so the old one is gone.
+        if (!context.keeps || old.bootId !== inc.bootId) return wait('lease');
+        keeps = true;
+      }
     }
   }
-  return linksReady(now, id, inc, context) ? { what: 'admit' } : wait('links');
+  return linksReady(now, id, inc, context) ? { what: 'admit', keeps } : wait('links');
 }
 
 /** All links between the node and the members that talk to the leader are up, as both sides see it. */

@@ -17,7 +17,7 @@ import { judgeJoin } from './joins.js';
 import { type AckMemory, LeaderLeases, type OwnLease } from './lease.js';
 import type { Presence } from './presence.js';
 import type { Raft } from './raft.js';
-import type { TimeLimits } from './time-limits.js';
+import { restartWaitMs, type TimeLimits } from './time-limits.js';
 import type { Command, FenceVerdict, MasteryPolicy, MembershipOutput, NodeConfig, TableCommand, View } from './types.js';
 import { applyCommand, findNode, isLiveAs } from './view.js';
 import { type TableVerdict, VoterChanges } from './voter-change.js';
@@ -40,6 +40,8 @@ export interface LeadershipContext {
   presence: Presence;
   own: OwnLease;
   acks: AckMemory;
+  /** Owners on this very node may count on deadlines up to here, on our clock (see MembershipInit.toldUntil). */
+  toldUntil: Millis;
   /** The applied view. */
   view(): View;
   /** Wall clock, ms since 1970, for records that people read; 0 = not known. */
@@ -56,6 +58,8 @@ export class Leadership {
   /** Time of the last tick as a leader. */
   private now: Millis = 0;
   private ops = 0;
+  /** When the deadline that a restarting node told its owners is over for certain, of nodes that the view shows with one. */
+  private readonly restartOverAt = new Map<NodeId, Millis>();
 
   constructor(context: LeadershipContext) {
     this.c = context;
@@ -83,6 +87,9 @@ export class Leadership {
     this.c.presence.begin(now);
     this.gate.reset();
     this.voterChanges.begin();
+    this.restartOverAt.clear();
+    // When it began our predecessor knew: from now on is never too short.
+    this.noteRestarts(now);
   }
 
   end(now: Millis): void {
@@ -125,7 +132,7 @@ export class Leadership {
       this.c.output.note('warn', 'proposal-refused', { from, command: kind });
       return;
     }
-    if (command.c === 'join') this.considerJoin(now, from, command.inc);
+    if (command.c === 'join') this.considerJoin(now, from, command.inc, command.keeps);
     else this.append(now, command);
   }
 
@@ -175,6 +182,8 @@ export class Leadership {
     const { raft, bootstrap } = this.c;
     if (!raft.isLeader) return;
     if (votersChanged) this.voterChanges.committed(now);
+    if (command.c === 'restarting') this.restartOverAt.delete(command.node);
+    this.noteRestarts(now);
     // The first leader of a new log says which cluster it is.
     if (command.c === 'noop' && entry.term === raft.term && this.ahead.clusterId === '') {
       this.append(now, { c: 'cluster', id: bootstrap.clusterId, nodes: this.c.nodes.slice(), mastery: this.c.mastery });
@@ -195,7 +204,7 @@ export class Leadership {
     raft.append(now, command);
   }
 
-  private considerJoin(now: Millis, from: NodeId, inc: Incarnation): void {
+  private considerJoin(now: Millis, from: NodeId, inc: Incarnation, keeps: boolean): void {
     if (!this.c.raft.isReady) return;
     const old = findNode(this.ahead, from)?.incarnation?.startCount ?? 0;
     const verdict = judgeJoin(now, from, inc, {
@@ -203,10 +212,11 @@ export class Leadership {
       presence: this.c.presence,
       knownJournal: this.c.bootstrap.knownJournal(from),
       overAt: this.overAt(from, old),
+      keeps,
     });
     if (verdict.what === 'admit') {
       this.doubtPerson(from, inc);
-      this.append(now, { c: 'join', node: from, inc });
+      this.append(now, { c: 'join', node: from, inc, keeps: verdict.keeps });
     } else if (verdict.what === 'refuse') {
       if (verdict.lied !== undefined) this.doubtDevice(from, inc, verdict.lied, verdict.text);
       const code = ERROR_CODES[verdict.code];
@@ -249,8 +259,17 @@ export class Leadership {
   }
 
   private overAt(node: NodeId, startCount: StartCount): Millis {
-    // That our own earlier lease has ended we know from our own clock.
-    if (node === this.c.self && startCount !== 0 && this.c.own.lapsed === startCount) return Number.NEGATIVE_INFINITY;
-    return this.leases.overAt(node, startCount);
+    const restart = this.restartOverAt.get(node) ?? Number.NEGATIVE_INFINITY;
+    // That our own earlier lease has ended we know from our own clock; what daemons before this one told, too.
+    if (node === this.c.self && startCount !== 0 && this.c.own.lapsed === startCount) return Math.max(restart, this.c.toldUntil);
+    return Math.max(restart, this.leases.overAt(node, startCount));
+  }
+
+  /** Keeps one time for each node that the view shows with a deadline of a restart. */
+  private noteRestarts(now: Millis): void {
+    for (const node of this.c.view().nodes) {
+      if (node.restartMs === 0) this.restartOverAt.delete(node.id);
+      else if (!this.restartOverAt.has(node.id)) this.restartOverAt.set(node.id, now + restartWaitMs(node.restartMs));
+    }
   }
 }

@@ -70,8 +70,8 @@ export class LeaderLeases {
   grant(now: Millis, node: NodeId, startCount: StartCount): Millis {
     const remaining = Math.min(this.limits.leaseMs, this.leaseEnd(now) - now);
     if (!(remaining > 0)) return 0;
-    const old = this.granted.get(node);
-    const until = Math.max(now + remaining, old?.startCount === startCount ? old.until : Number.NEGATIVE_INFINITY);
+    // What an earlier incarnation was given may still run: the next one on the same boot answers for its owners (rule 1).
+    const until = Math.max(now + remaining, this.granted.get(node)?.until ?? Number.NEGATIVE_INFINITY);
     this.granted.set(node, { startCount, until });
     return remaining;
   }
@@ -79,7 +79,9 @@ export class LeaderLeases {
   /** From when on this incarnation's lease is certainly over, provided that it gets no other. */
   overAt(node: NodeId, startCount: StartCount): Millis {
     const granted = this.granted.get(node);
-    return granted?.startCount === startCount ? granted.until + this.limits.marginMs : this.safeAt;
+    if (granted === undefined) return this.safeAt;
+    const until = granted.until + this.limits.marginMs;
+    return granted.startCount === startCount ? until : Math.max(until, this.safeAt);
   }
 }
 

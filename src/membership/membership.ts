@@ -66,6 +66,8 @@ export class Membership implements MembershipApi {
   private joined = false;
   private member = false;
   private joining = true;
+  /** This incarnation began with its process, and may take over what owners were told by daemons before it (rules 1, 3). */
+  private keeps: boolean;
   private joinAt: Millis;
   private readonly suspension: Suspension;
   private refusal = { text: '', at: Number.NEGATIVE_INFINITY };
@@ -81,6 +83,7 @@ export class Membership implements MembershipApi {
     this.now = init.now;
     this.joinAt = init.now;
     this.incarnation = init.incarnation;
+    this.keeps = (init.toldUntil ?? 0) > init.now;
     const ids = init.nodes.map((n) => n.id).sort((a, b) => a - b);
     const peers = ids.filter((id) => id !== init.self);
     const voters = ids.filter((id) => init.nodes.some((n) => n.id === id && n.voter));
@@ -143,6 +146,7 @@ export class Membership implements MembershipApi {
       own: this.own,
       acks: this.acks,
       nodes: this.nodes,
+      toldUntil: init.toldUntil ?? 0,
       view: () => this.applied,
       wall: () => (this.wallAhead === null ? 0 : Math.round(this.now + this.wallAhead)),
       refused: (code, text) => this.onRefuse(this.self, code, text),
@@ -283,6 +287,7 @@ export class Membership implements MembershipApi {
     this.incarnation = incarnation;
     this.ended = false;
     this.joined = false;
+    this.keeps = false;
     this.own.until = 0;
     this.suspension.end();
     this.presence.ownStartCount = incarnation.startCount;
@@ -343,7 +348,7 @@ export class Membership implements MembershipApi {
     if (!isOver && !this.suspension.isOn) return;
     this.own.lapse(startCount);
     // Who leaves owns nothing any more: its lease simply runs out.
-    const leaves = isOurs && (node.state === 'leaving' || node.state === 'left');
+    const leaves = isOurs && ['leaving', 'left', 'restarting'].includes(node.state);
     if (leaves) this.suspension.end();
     else this.end('lease');
   }
@@ -422,7 +427,7 @@ export class Membership implements MembershipApi {
     const node = findNode(this.applied, this.self);
     const shown = node?.incarnation?.startCount;
     if (node === undefined || (shown === this.incarnation.startCount && node.state !== 'out')) return;
-    const command: Command = { c: 'join', node: this.self, inc: this.incarnation };
+    const command: Command = { c: 'join', node: this.self, inc: this.incarnation, keeps: this.keeps };
     if (this.raft.isLeader) this.leadership.proposed(this.now, this.self, command);
     else if (this.leader !== 0) this.output.send(this.leader, { k: 'Propose', cmd: command });
   }

@@ -20,6 +20,7 @@ export function blankNode(config: NodeConfig): NodeView {
     nodeOwned: false,
     armedMs: 0,
     fencedBy: '',
+    restartMs: 0,
     since: 0,
   };
 }

@@ -55,6 +55,11 @@ export function deriveTimeLimits(input: TimeLimitsInput = {}): TimeLimits {
   return limits;
 }
 
+/** How long others wait until a deadline that a node told `ms` ahead is over for certain: by the worst drift between clocks. */
+export function restartWaitMs(ms: number): number {
+  return Math.ceil(ms * ((1 + DRIFT_MAX) / (1 - DRIFT_MAX))) + SLACK_MS;
+}
+
 /** Longest time from the loss of a leader to the first lease of the next, with one split vote (rule 24). */
 export function worstElectionMs(limits: TimeLimits): number {
   return 2 * limits.electionMs + 2 * limits.tickMs;

@@ -19,8 +19,9 @@ export interface NodeConfig {
 /**
  * out: never seen. in: member. suspect: silent. fencing: being ended, no way back. fenced: proven over, its locks may go.
  * evicted: bookkeeping done, may join again. leaving: hands over. left: gone cleanly, may join again.
+ * restarting: its daemon is being restarted and has said until when it will be back; its locks stay (rule 23).
  */
-export type NodeState = 'out' | 'in' | 'suspect' | 'fencing' | 'fenced' | 'evicted' | 'leaving' | 'left';
+export type NodeState = 'out' | 'in' | 'suspect' | 'fencing' | 'fenced' | 'evicted' | 'leaving' | 'left' | 'restarting';
 
 export interface NodeView extends NodeConfig {
   state: NodeState;
@@ -32,6 +33,11 @@ export interface NodeView extends NodeConfig {
   armedMs: number;
   /** How it was fenced last, or ''. */
   fencedBy: string;
+  /**
+   * Its owners may have been told a deadline this long after the entry `restarting`, ms (rule 23); 0 = none beyond its lease.
+   * Stays after the daemon is back, until that says that they are all `settled`.
+   */
+  restartMs: number;
   /** Epoch of the last change of this record. */
   since: Epoch;
 }
@@ -51,6 +57,16 @@ export interface Member {
   startCount: StartCount;
   /** Start count of the un-evicted incarnation of the same boot that this one continues (its node-owned locks stay), else 0. */
   continues: StartCount;
+  /** With `continues`: session locks of that incarnation stay too, until this one has re-claimed them or says it is done (rule 1). */
+  keeps: boolean;
+}
+
+/** A member whose daemon is being restarted: it masters nothing and answers nothing, but its locks are held (rule 23). */
+export interface AwayMember {
+  node: NodeId;
+  startCount: StartCount;
+  /** A master went while it was away: what it holds from that one nobody knows, so every barrier waits for it (rule 1). */
+  awaited: boolean;
 }
 
 export interface DomainView {
@@ -67,6 +83,8 @@ export interface DomainView {
   servers: NodeId[];
   /** Sorted by node. They own nothing any more and are handing over their masterships. */
   leaving: Member[];
+  /** Sorted by node. */
+  away: AwayMember[];
 }
 
 /** One try of one fence level. `at`: wall clock of the leader, ms since 1970, for people only. */
@@ -149,7 +167,7 @@ export type Command =
   | { c: 'cluster'; id: string; nodes: NodeConfig[]; mastery: MasteryPolicy }
   | TableCommand
   /** New member, or the next incarnation of one (the leader has made sure that the old one is over). New epoch. */
-  | { c: 'join'; node: NodeId; inc: Incarnation }
+  | { c: 'join'; node: NodeId; inc: Incarnation; keeps: boolean }
   | { c: 'suspect'; node: NodeId; startCount: StartCount }
   | { c: 'alive'; node: NodeId; startCount: StartCount }
   | { c: 'fencing'; node: NodeId; startCount: StartCount; reason: string }
@@ -168,6 +186,15 @@ export type Command =
   | { c: 'nodeLeave'; node: NodeId; startCount: StartCount }
   /** Clean leave, last step. New epoch. */
   | { c: 'nodeLeft'; node: NodeId; startCount: StartCount }
+  /** Restart, first step: it hands over its masterships and keeps its locks. New epoch. */
+  | { c: 'nodeRestart'; node: NodeId; startCount: StartCount }
+  /**
+   * Restart, second step: all is handed over and in its journal; nobody fences it or frees its locks for `forMs`. Void when a
+   * domain of it has changed since `epoch`: its locks may be on their way to another master. New epoch.
+   */
+  | { c: 'restarting'; node: NodeId; startCount: StartCount; forMs: number; epoch: Epoch }
+  /** No owner on this node counts on a deadline of the restart any more. */
+  | { c: 'settled'; node: NodeId; startCount: StartCount }
   /** `mastery` counts when this makes the domain; to a domain of another policy nobody is admitted by it. */
   | { c: 'domainJoin'; node: NodeId; startCount: StartCount; name: string; mastery: MasteryPolicy }
   | { c: 'domainLeave'; node: NodeId; startCount: StartCount; dom: number }
@@ -223,6 +250,11 @@ export interface MembershipInit {
   mastery?: MasteryWishes;
   /** A cluster id for the case that this node bootstraps (random, from the host). */
   newClusterId: string;
+  /**
+   * Owners on this node may have been told deadlines up to this time (on the node's clock) by earlier daemons on this boot:
+   * their locks are kept, and this incarnation answers for them (rules 1, 23). 0 = none. Default 0.
+   */
+  toldUntil?: Millis;
   /** Entries kept behind the snapshot; the log is cut when it exceeds twice this. Default 1000. */
   logKeep?: number;
 }

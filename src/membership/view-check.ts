@@ -11,13 +11,14 @@ import { fenceTry, incarnationField, masteryField, methodsField, nodeFields, rea
 import { DISTRUSTED_MAX, FENCE_DETAIL_BYTES, FENCE_RECORDS_MAX, FENCE_TRIES_MAX, FENCERS_MAX } from './fence-record.js';
 import type { FenceRecord, NodeState, View } from './types.js';
 
-const STATES: readonly NodeState[] = ['out', 'in', 'suspect', 'fencing', 'fenced', 'evicted', 'leaving', 'left'];
+const STATES: readonly NodeState[] = ['out', 'in', 'suspect', 'fencing', 'fenced', 'evicted', 'leaving', 'left', 'restarting'];
 const state: Field<NodeState> = {
   kind: 'state',
   is: (v: unknown): v is NodeState => STATES.includes(v as NodeState),
 };
 
-const members = list(record('member', { node, startCount: u53, continues: u53 }), NODE_MAX);
+const members = list(record('member', { node, startCount: u53, continues: u53, keeps: bool }), NODE_MAX);
+const away = list(record('away', { node, startCount: u53, awaited: bool }), NODE_MAX);
 
 const OUTCOMES: readonly string[] = ['', 'fenced', 'returned', 'left'];
 const outcome: Field<FenceRecord['outcome']> = {
@@ -52,6 +53,7 @@ const viewField = record('view', {
       nodeOwned: bool,
       armedMs: u32,
       fencedBy: methodsField,
+      restartMs: u32,
       since: u32,
     }),
     NODE_MAX,
@@ -64,6 +66,7 @@ const viewField = record('view', {
       epoch: u32,
       members,
       leaving: members,
+      away,
       servers: list(node, NODE_MAX),
     }),
     DOMAINS_MAX,

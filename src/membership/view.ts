@@ -12,7 +12,7 @@ import { DOMAINS_MAX } from '../protocol/limits.js';
 import { openFence, recordFence } from './fence-record.js';
 import { applyTable, blankNode } from './node-table.js';
 import { SELF_END_MS_MAX } from './time-limits.js';
-import type { Command, DomainView, MasteryPolicy, Member, NodeConfig, NodeState, NodeView, View } from './types.js';
+import type { AwayMember, Command, DomainView, MasteryPolicy, Member, NodeConfig, NodeState, NodeView, View } from './types.js';
 
 /** Domain that every node is in from its join on. */
 export const DEFAULT_DOM = 1;
@@ -69,10 +69,11 @@ function withServers(before: View, view: View): View {
     const members = withLiveServers(view, d);
     const servers = serversAmong(view, members);
     if (members === d.members && servers.join() === d.servers.join()) return d;
-    if (old.get(d.dom)?.epoch !== d.epoch) return { ...d, members, servers };
+    const away = d.servers.every((id) => servers.includes(id)) ? d.away : awaitAll(d.away);
+    if (old.get(d.dom)?.epoch !== d.epoch) return { ...d, members, servers, away };
     if (raised > EPOCH_MAX) return d;
     epoch = raised;
-    return { ...d, epoch, members, servers };
+    return { ...d, epoch, members, servers, away };
   });
   return domains.every((d, i) => d === view.domains[i]) ? view : { ...view, epoch, domains };
 }
@@ -83,8 +84,8 @@ function withLiveServers(view: View, domain: DomainView): Member[] {
   if (members.length === 0) return members;
   for (const n of view.nodes) {
     if (!isServer(n) || !isLive(n) || n.incarnation === null) continue;
-    if (members.some((m) => m.node === n.id) || domain.leaving.some((m) => m.node === n.id)) continue;
-    members = insert(members, { node: n.id, startCount: n.incarnation.startCount, continues: 0 });
+    if ([members, domain.leaving, domain.away].some((list) => list.some((m) => m.node === n.id))) continue;
+    members = insert(members, { node: n.id, startCount: n.incarnation.startCount, continues: 0, keeps: false });
   }
   return members;
 }
@@ -94,7 +95,7 @@ function serversAmong(view: View, members: readonly Member[]): NodeId[] {
 }
 
 function blankDomain(dom: number, name: string, mastery: MasteryPolicy, epoch: Epoch): DomainView {
-  return { dom, name, mastery, epoch, members: [], leaving: [], servers: [] };
+  return { dom, name, mastery, epoch, members: [], leaving: [], away: [], servers: [] };
 }
 
 function step(view: View, command: Command): View {
@@ -111,15 +112,15 @@ function step(view: View, command: Command): View {
     case 'voter':
       return applyTable(view, command);
     case 'join':
-      return applyJoin(view, command.node, command.inc);
+      return applyJoin(view, command.node, command.inc, command.keeps);
     case 'suspect':
       return change(view, command, ['in'], { state: 'suspect' });
     case 'alive':
       return change(view, command, ['suspect'], { state: 'in' });
     case 'fencing':
-      return change(view, command, ['in', 'suspect'], { state: 'fencing' });
+      return change(view, command, ['in', 'suspect', 'restarting'], { state: 'fencing' });
     case 'evicted':
-      return change(view, command, ['fenced'], { state: 'evicted', nodeOwned: false });
+      return change(view, command, ['fenced'], { state: 'evicted', nodeOwned: false, restartMs: 0 });
     case 'armed': {
       const node = current(view, command, ['in', 'suspect']);
       const isSame = node === undefined || node.armedMs === command.ms || command.ms > SELF_END_MS_MAX;
@@ -134,9 +135,17 @@ function step(view: View, command: Command): View {
     case 'fenced':
       return depart(view, command, ['fencing'], { state: 'fenced', fencedBy: command.method });
     case 'nodeLeft':
-      return depart(view, command, ['leaving'], { state: 'left', nodeOwned: false });
+      return depart(view, command, ['leaving'], { state: 'left', nodeOwned: false, restartMs: 0 });
     case 'nodeLeave':
       return applyNodeLeave(view, command);
+    case 'nodeRestart':
+      return applyNodeRestart(view, command);
+    case 'restarting':
+      return applyRestarting(view, command, command.forMs, command.epoch);
+    case 'settled': {
+      const node = current(view, command, ['in', 'suspect']);
+      return node === undefined || node.restartMs === 0 ? view : change(view, command, ['in', 'suspect'], { restartMs: 0 });
+    }
     case 'domainJoin':
       return applyDomainJoin(view, command, command.name, command.mastery);
     case 'domainLeave':
@@ -200,29 +209,28 @@ function depart(view: View, about: About, states: readonly NodeState[], fields: 
   if (node === undefined || isLastEpoch(view)) return view;
   const epoch = view.epoch + 1;
   const domains = changeDomains(view.domains, epoch, (d) =>
-    withMembers(d, without(d.members, node.id), without(d.leaving, node.id)),
+    withMembers(d, without(d.members, node.id), without(d.leaving, node.id), without(d.away, node.id)),
   );
   return { ...view, epoch, nodes: replaceNode(view, { ...node, ...fields, since: epoch }), domains };
 }
 
-function applyJoin(view: View, id: NodeId, inc: Incarnation): View {
+function applyJoin(view: View, id: NodeId, inc: Incarnation, keeps: boolean): View {
   const node = findNode(view, id);
   if (node === undefined || isLastEpoch(view)) return view;
   const old = node.incarnation;
   if ((node.state === 'fencing' && !mayReturn(node, inc)) || node.state === 'fenced' || node.state === 'leaving') return view;
   if (old !== null && (inc.startCount <= old.startCount || inc.journalId !== old.journalId)) return view;
   const continues =
-    old !== null && (isLive(node) || node.state === 'fencing') && old.bootId === inc.bootId && old.machineId === inc.machineId
-      ? old.startCount
-      : 0;
+    old !== null && mayContinue(node) && old.bootId === inc.bootId && old.machineId === inc.machineId ? old.startCount : 0;
   const epoch = view.epoch + 1;
-  const member: Member = { node: id, startCount: inc.startCount, continues };
+  const member: Member = { node: id, startCount: inc.startCount, continues, keeps: keeps && continues !== 0 };
   const known = view.domains.some((d) => d.dom === DEFAULT_DOM);
   const all = known ? view.domains : [blankDomain(DEFAULT_DOM, DEFAULT_DOMAIN, 'peer', epoch), ...view.domains];
   const domains = changeDomains(all, epoch, (d) => {
-    const stays = d.dom === DEFAULT_DOM || (continues !== 0 && d.members.some((m) => m.node === id));
+    const isIn = [d.members, d.leaving, d.away].some((list) => list.some((m) => m.node === id));
+    const stays = d.dom === DEFAULT_DOM || (continues !== 0 && isIn);
     const members = without(d.members, id);
-    return withMembers(d, stays ? insert(members, member) : members, without(d.leaving, id));
+    return withMembers(d, stays ? insert(members, member) : members, without(d.leaving, id), without(d.away, id));
   });
   return {
     ...view,
@@ -235,9 +243,15 @@ function applyJoin(view: View, id: NodeId, inc: Incarnation): View {
       incarnation: inc,
       nodeOwned: continues !== 0 && node.nodeOwned,
       armedMs: 0,
+      restartMs: member.keeps ? node.restartMs : 0,
       since: epoch,
     }),
   };
+}
+
+/** The next incarnation on the same boot takes the place of one in these states. */
+function mayContinue(node: NodeView): boolean {
+  return isLive(node) || node.state === 'fencing' || node.state === 'restarting';
 }
 
 /**
@@ -258,15 +272,46 @@ function applyNodeLeave(view: View, about: About): View {
   const epoch = view.epoch + 1;
   const domains = changeDomains(view.domains, epoch, (d) => {
     const member = d.members.find((m) => m.node === node.id);
-    return member === undefined ? d : withMembers(d, without(d.members, node.id), insert(d.leaving, member));
+    return member === undefined ? d : withMembers(d, without(d.members, node.id), insert(d.leaving, member), d.away);
   });
   return { ...view, epoch, domains, nodes: replaceNode(view, { ...node, state: 'leaving', since: epoch }) };
+}
+
+/** Masters nothing from here on, and hands over; unlike one that leaves it goes on owning locks, and is a member. */
+function applyNodeRestart(view: View, about: About): View {
+  const node = current(view, about, ['in', 'suspect']);
+  if (node === undefined || isLastEpoch(view) || !view.domains.some((d) => d.members.some((m) => m.node === node.id)))
+    return view;
+  const epoch = view.epoch + 1;
+  const domains = changeDomains(view.domains, epoch, (d) => {
+    const member = d.members.find((m) => m.node === node.id);
+    return member === undefined ? d : withMembers(d, without(d.members, node.id), insert(d.leaving, member), d.away);
+  });
+  return { ...view, epoch, domains };
+}
+
+/** Nothing is mastered there any more: its locks wait in the queues of others for the next incarnation. */
+function applyRestarting(view: View, about: About, forMs: number, seen: Epoch): View {
+  const node = current(view, about, ['in', 'suspect']);
+  if (node === undefined || isLastEpoch(view) || forMs === 0) return view;
+  const isIn = (list: readonly { node: NodeId }[]): boolean => list.some((m) => m.node === node.id);
+  if (view.domains.some((d) => isIn(d.members) || (isIn(d.leaving) && d.epoch > seen))) return view;
+  const epoch = view.epoch + 1;
+  const domains = changeDomains(view.domains, epoch, (d) => {
+    const member = d.leaving.find((m) => m.node === node.id);
+    if (member === undefined) return d;
+    // Where nobody is left who masters, nobody but the node itself knows what it holds.
+    const awaited = d.mastery === 'peer' ? d.members.length === 0 : d.servers.length === 0;
+    const away = [...d.away, { node: node.id, startCount: member.startCount, awaited }].sort((a, b) => a.node - b.node);
+    return withMembers(d, d.members, without(d.leaving, node.id), away);
+  });
+  return { ...view, epoch, domains, nodes: replaceNode(view, { ...node, state: 'restarting', restartMs: forMs, since: epoch }) };
 }
 
 function applyDomainJoin(view: View, about: About, name: string, mastery: MasteryPolicy): View {
   if (current(view, about, ['in', 'suspect']) === undefined || isLastEpoch(view)) return view;
   const epoch = view.epoch + 1;
-  const member: Member = { node: about.node, startCount: about.startCount, continues: 0 };
+  const member: Member = { node: about.node, startCount: about.startCount, continues: 0, keeps: false };
   const domain = view.domains.find((d) => d.name === name);
   const isLeft = domain !== undefined && domain.members.length === 0 && domain.leaving.length === 0;
   if (domain === undefined || (isLeft && domain.mastery !== mastery && domain.dom !== DEFAULT_DOM)) {
@@ -278,8 +323,9 @@ function applyDomainJoin(view: View, about: About, name: string, mastery: Master
   }
   if (domain.mastery !== mastery) return view;
   if (domain.members.some((m) => m.node === about.node) || domain.leaving.some((m) => m.node === about.node)) return view;
+  if ([domain.members, domain.leaving, domain.away].some((list) => list.some((m) => m.node === about.node))) return view;
   const domains = changeDomains(view.domains, epoch, (d) =>
-    d === domain ? withMembers(d, insert(d.members, member), d.leaving) : d,
+    d === domain ? withMembers(d, insert(d.members, member), d.leaving, d.away) : d,
   );
   return { ...view, epoch, domains };
 }
@@ -295,7 +341,7 @@ function applyDomainLeave(view: View, about: About, dom: number, begins: boolean
   const domains = changeDomains(view.domains, epoch, (d) => {
     if (d !== domain) return d;
     const leaving = without(d.leaving, about.node);
-    return withMembers(d, without(d.members, about.node), begins ? insert(leaving, member) : leaving);
+    return withMembers(d, without(d.members, about.node), begins ? insert(leaving, member) : leaving, d.away);
   });
   return { ...view, epoch, domains };
 }
@@ -303,13 +349,13 @@ function applyDomainLeave(view: View, about: About, dom: number, begins: boolean
 /** Room for one more domain: when all numbers allowed at one time are taken, the one that stood empty longest goes. */
 function makeRoom(domains: readonly DomainView[]): readonly DomainView[] | null {
   if (domains.length < DOMAINS_MAX) return domains;
-  const empty = domains.filter((d) => d.dom !== DEFAULT_DOM && d.members.length === 0 && d.leaving.length === 0);
+  const empty = domains.filter((d) => d.dom !== DEFAULT_DOM && d.members.length + d.leaving.length + d.away.length === 0);
   if (empty.length === 0) return null;
   const oldest = empty.reduce((a, b) => (b.epoch < a.epoch ? b : a));
   return domains.filter((d) => d !== oldest);
 }
 
-function without(members: Member[], id: NodeId): Member[] {
+function without<M extends { node: NodeId }>(members: M[], id: NodeId): M[] {
   return members.some((m) => m.node === id) ? members.filter((m) => m.node !== id) : members;
 }
 
@@ -317,8 +363,18 @@ function insert(members: readonly Member[], member: Member): Member[] {
   return [...members, member].sort((a, b) => a.node - b.node);
 }
 
-function withMembers(domain: DomainView, members: Member[], leaving: Member[]): DomainView {
-  return members === domain.members && leaving === domain.leaving ? domain : { ...domain, members, leaving };
+/**
+ * The domain with other members. Where one of them masters nothing any more, what members that are away hold from it has to
+ * be asked of them (rule 1).
+ */
+function withMembers(domain: DomainView, members: Member[], leaving: Member[], away: AwayMember[]): DomainView {
+  if (members === domain.members && leaving === domain.leaving && away === domain.away) return domain;
+  const isMasterGone = domain.members.some((old) => !members.some((m) => m.node === old.node && m.startCount === old.startCount));
+  return { ...domain, members, leaving, away: isMasterGone ? awaitAll(away) : away };
+}
+
+function awaitAll(away: AwayMember[]): AwayMember[] {
+  return away.map((m) => (m.awaited ? m : { ...m, awaited: true }));
 }
 
 /** Every domain that `fn` changed carries the new epoch. */

@@ -231,6 +231,7 @@ export class Daemon {
           },
         );
       },
+      restartRecord: () => {},
       fence: (request) => {
         const victim = this.#o.config.nodes.find((n) => n.id === request.node);
         void this.#fencing

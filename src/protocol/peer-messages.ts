@@ -93,7 +93,7 @@ export const AssertMaster = message('AssertMaster', 0x42, { ...head, name, owner
 export const LOCK_TRY = 1;
 /** The owner is the node itself, not a session. */
 export const LOCK_NODE_OWNED = 2;
-/** A lock that the node says it already holds (re-registration after a restart). */
+/** A lock of before the node's restart, which it claims from its master. */
 export const LOCK_RECLAIM = 4;
 /** The owner reads or writes the value block. */
 export const LOCK_LVB = 8;
@@ -174,6 +174,12 @@ export const RecoveryDone = message('RecoveryDone', 0x50, { ...head });
 /** Barrier 2: the sender has rebuilt all it became master of in epoch `dep`; what was registered there is confirmed. */
 export const RecoveryActive = message('RecoveryActive', 0x51, { ...head });
 
+/**
+ * A restarted node claims from the master what an owner of its held or waited for before (rules 1, 3). The master confirms a
+ * held lock with Grant, a place in the queue by keeping it; it denies (TSDLM_NOT_HELD) a held lock that it does not know.
+ */
+export const Reclaim = message('Reclaim', 0x52, { ...head, lock: registeredLock });
+
 export const CONTROL_MESSAGES = [
   RaftVote,
   RaftVoteReply,
@@ -208,6 +214,7 @@ export const LOCK_MESSAGES = [
   HandOver,
   RecoveryDone,
   RecoveryActive,
+  Reclaim,
 ] as const;
 
 export type ControlMessage = MessageOf<(typeof CONTROL_MESSAGES)[number]>;

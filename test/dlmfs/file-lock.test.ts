@@ -109,7 +109,7 @@ t.test('rule 2: a lapse of the lease frees no file; what was open is confirmed a
   const other = later(bed, 'A', RW_CREAT);
   await bed.settle();
   t.equal(other.result, 'waits', 'nobody else is granted it meanwhile');
-  world.members = world.members.map((m) => (m.node === 2 ? { node: 2, startCount: 2, continues: 1 } : m));
+  world.members = world.members.map((m) => (m.node === 2 ? { node: 2, startCount: 2, continues: 1, keeps: false } : m));
   world.engine(2).reincarnate(2);
   world.epoch++;
   world.setView();

@@ -4,7 +4,7 @@
  * state, give one input, look.
  */
 import { Engine } from '../../src/master/engine.js';
-import type { EngineOutput, JournalOp, LocalLock, LockOptions } from '../../src/master/types.js';
+import type { ClaimedLock, EngineOutput, JournalOp, LocalLock, LockOptions } from '../../src/master/types.js';
 import type { Command, Member, View } from '../../src/membership/types.js';
 import type { ErrorCode } from '../../src/protocol/errors.js';
 import { tokenToBigInt } from '../../src/protocol/ids.js';
@@ -46,12 +46,13 @@ export function makeView(
         nodeOwned: true,
         armedMs: 0,
         fencedBy: '',
+        restartMs: 0,
         since: epoch,
       }))
       .sort((a, b) => a.id - b.id),
     domains: [
-      { dom: 1, name: 'default', epoch, members, leaving, ...policy },
-      ...extraDomains.map((name, i) => ({ dom: 2 + i, name, epoch, members, leaving, ...policy })),
+      { dom: 1, name: 'default', epoch, members, leaving, away: [], ...policy },
+      ...extraDomains.map((name, i) => ({ dom: 2 + i, name, epoch, members, leaving, away: [], ...policy })),
     ],
     fencings: [],
     distrusted: [],
@@ -63,6 +64,7 @@ export class EngineWorld {
   readonly queues = new Map<string, LockMessage[]>();
   readonly events: Happened[] = [];
   readonly commands: { node: number; command: Command }[] = [];
+  readonly records = new Map<number, ClaimedLock[]>();
   readonly journals = new Map<number, Map<number, JournalOp>>();
   readonly pendingViews = new Map<number, View[]>();
   private readonly pendingJournal: { node: number; ticket: number; op: JournalOp }[] = [];
@@ -78,7 +80,7 @@ export class EngineWorld {
 
   constructor(nodes: number[], servers: number[] | null = null) {
     this.servers = servers;
-    this.members = nodes.map((node) => ({ node, startCount: 1, continues: 0 }));
+    this.members = nodes.map((node) => ({ node, startCount: 1, continues: 0, keeps: false }));
     for (const node of nodes) this.addEngine(node, 1);
     this.setView();
   }
@@ -101,6 +103,9 @@ export class EngineWorld {
         const copy = structuredClone(msg);
         if (queue) queue.push(copy);
         else this.queues.set(key, [copy]);
+      },
+      restartRecord: (claims) => {
+        this.records.set(node, claims);
       },
       propose: (command) => {
         this.commands.push({ node, command });

@@ -256,7 +256,7 @@ t.test('rules 1 and 3: a restarted node claims its node-owned locks before anyon
   t.equal(records.length, 2);
   w.kill(2);
   w.addEngine(2, 2, records);
-  w.members = w.members.map((m) => (m.node === 2 ? { node: 2, startCount: 2, continues: 1 } : m));
+  w.members = w.members.map((m) => (m.node === 2 ? { node: 2, startCount: 2, continues: 1, keeps: false } : m));
   w.epoch++;
   w.setView();
   const vip = w.lock(1, 'vip', EX);
@@ -284,7 +284,7 @@ t.test('rule 1: a claim whose master dies before it confirmed counts as held at 
   w.settle();
   w.kill(2);
   w.addEngine(2, 2, records);
-  w.members = w.members.map((m) => (m.node === 2 ? { node: 2, startCount: 2, continues: 1 } : m));
+  w.members = w.members.map((m) => (m.node === 2 ? { node: 2, startCount: 2, continues: 1, keeps: false } : m));
   w.epoch++;
   w.setView();
   // Node 2 learns the master, its reclaims are on their way, and the master dies.
@@ -315,7 +315,7 @@ t.test('rule 1: a claim for a name that the others place at the claiming node it
   const records = [...(w.journals.get(2)?.values() ?? [])].flatMap((op) => (op.op === 'put' ? [op.record] : []));
   w.kill(2);
   w.addEngine(2, 2, records);
-  w.members = w.members.map((m) => (m.node === 2 ? { node: 2, startCount: 2, continues: 1 } : m));
+  w.members = w.members.map((m) => (m.node === 2 ? { node: 2, startCount: 2, continues: 1, keeps: false } : m));
   t.ok(names.some((name) => placeResource(name, w.members) === 2));
   w.epoch++;
   w.setView();
@@ -353,7 +353,7 @@ t.test('rule 3: claims of a node that was evicted meanwhile are void', async (t)
   const taken = w.lock(1, 'vip', EX);
   t.equal(w.last(taken), 'granted EX');
   w.addEngine(2, 2, records);
-  w.members = [...w.members, { node: 2, startCount: 2, continues: 0 }];
+  w.members = [...w.members, { node: 2, startCount: 2, continues: 0, keeps: false }];
   w.epoch++;
   w.setView();
   w.settle();
@@ -404,7 +404,7 @@ t.test(
     t.equal(w.last(owned), 'granted EX', 'not told: an expired lease never frees it (rule 2)');
     w.engine(1).reincarnate(2);
     for (const key of [...w.queues.keys()]) w.queues.delete(key);
-    w.members = w.members.map((m) => (m.node === 1 ? { node: 1, startCount: 2, continues: 1 } : m));
+    w.members = w.members.map((m) => (m.node === 1 ? { node: 1, startCount: 2, continues: 1, keeps: false } : m));
     w.epoch++;
     w.setView();
     w.settle();

@@ -136,7 +136,9 @@ export function runSchedule(seed: number, steps = 400, isServers = false): strin
       // A new member, or one that comes back.
       const id = 1 + pick(6);
       if (!world.engines.has(id)) {
-        world.members = [...world.members, { node: id, startCount: step + 2, continues: 0 }].sort((a, b) => a.node - b.node);
+        world.members = [...world.members, { node: id, startCount: step + 2, continues: 0, keeps: false }].sort(
+          (a, b) => a.node - b.node,
+        );
         world.addEngine(id, step + 2);
         world.epoch++;
         world.makeViewPending();

@@ -8,7 +8,7 @@ import { EngineWorld } from './harness.js';
 
 /** A name that rendezvous hashing gives to `node` among these. */
 function nameFor(node: number, among: number[]): string {
-  const members = among.map((n) => ({ node: n, startCount: 1, continues: 0 }));
+  const members = among.map((n) => ({ node: n, startCount: 1, continues: 0, keeps: false }));
   for (let i = 0; ; i++) if (placeResource(`r${i}`, members) === node) return `r${i}`;
 }
 
@@ -64,7 +64,7 @@ t.test('servers: the only member of a domain does not master when it is no serve
   w.advance(1000);
   t.equal(w.last(l), undefined);
   w.addEngine(1, 1);
-  w.members = [{ node: 1, startCount: 1, continues: 0 }, ...w.members];
+  w.members = [{ node: 1, startCount: 1, continues: 0, keeps: false }, ...w.members];
   w.epoch++;
   w.setView();
   w.settle();
@@ -81,7 +81,7 @@ t.test('servers: a server that joins gets new names, and finds the masters of ol
   const before = w.masterOf(old);
   t.not(before, 3);
   w.addEngine(3, 1);
-  w.members = [1, 2, 3, 4].map((node) => ({ node, startCount: 1, continues: 0 }));
+  w.members = [1, 2, 3, 4].map((node) => ({ node, startCount: 1, continues: 0, keeps: false }));
   w.epoch++;
   w.setView();
   w.settle();
@@ -138,7 +138,7 @@ t.test('servers: without a living server nothing is granted, and what is held st
   w.unlock(5, ending);
   t.equal(w.last(ending), 'released', 'a release needs nobody');
   w.addEngine(1, 2);
-  w.members = [{ node: 1, startCount: 2, continues: 0 }, ...w.members];
+  w.members = [{ node: 1, startCount: 2, continues: 0, keeps: false }, ...w.members];
   w.epoch++;
   w.setView();
   w.advance(200);

@@ -92,7 +92,7 @@ t.test('F8: the next fencer repeats what the killed one began; it stays one oper
 t.test('a victim that leaves cleanly before the first `off` is not fenced; after it, it is', async (t) => {
   const about = { node: 1, startCount: 1 };
   const steps: Command[] = [
-    { c: 'join', node: 1, inc: { bootId: 'b', machineId: 'm', startCount: 1, journalId: 'j' } },
+    { c: 'join', node: 1, inc: { bootId: 'b', machineId: 'm', startCount: 1, journalId: 'j' }, keeps: false },
     { c: 'fencing', ...about, reason: 'x' },
   ];
   const nodes = [{ id: 1, name: 'n1', voter: true, fence: [['dev']] }];
@@ -112,6 +112,7 @@ t.test('records are bounded; one that is under way is never dropped', async (t) 
     c: 'join',
     node,
     inc: { bootId: `b${startCount}`, machineId: 'm', startCount, journalId: 'j' },
+    keeps: false,
   });
   const open = { node: 2, startCount: 1 };
   for (const command of [join(2, 1), { c: 'fencing', ...open, reason: 'waits' }] as Command[]) view = applyCommand(view, command);

@@ -223,7 +223,7 @@ t.test('a leader does not admit hostile acknowledgements and proposals of its fo
   t.ok(m.isLeader);
   const epoch = m.view.epoch;
   m.propose(2120, { c: 'fenced', node: 1, startCount: 1, method: 'x' });
-  m.propose(2120, { c: 'join', node: 2, inc: { bootId: '', machineId: '', startCount: 1, journalId: '' } });
+  m.propose(2120, { c: 'join', node: 2, inc: { bootId: '', machineId: '', startCount: 1, journalId: '' }, keeps: false });
   m.persisted(2130, batches.at(-1)?.ticket ?? 0);
   t.equal(m.view.epoch, epoch);
   t.same(

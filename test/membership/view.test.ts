@@ -19,6 +19,7 @@ const join = (node: number, startCount: number, boot = 'b1', machine = 'm'): Com
   c: 'join',
   node,
   inc: inc(node, startCount, boot, machine),
+  keeps: false,
 });
 
 function after(...commands: Command[]): View {
@@ -94,10 +95,10 @@ t.test('a join is ignored for an old start count, another journal, and while the
   const base = after(join(1, 3));
   t.equal(applyCommand(base, join(1, 3)), base);
   t.equal(applyCommand(base, join(1, 2)), base);
-  t.equal(applyCommand(base, { c: 'join', node: 1, inc: { ...inc(1, 9), journalId: 'x' } }), base);
+  t.equal(applyCommand(base, { c: 'join', node: 1, inc: { ...inc(1, 9), journalId: 'x' }, keeps: false }), base);
   t.equal(applyCommand(base, join(9, 1)), base);
   const fencing = applyCommand(base, { c: 'fencing', node: 1, startCount: 3, reason: '' });
-  t.equal(applyCommand(fencing, { c: 'join', node: 1, inc: { ...inc(1, 4), bootId: 'other' } }), fencing);
+  t.equal(applyCommand(fencing, { c: 'join', node: 1, inc: { ...inc(1, 4), bootId: 'other' }, keeps: false }), fencing);
   t.same(membersOf(applyCommand(fencing, join(1, 4)), 1), [[1, 4, 3]], 'on the same boot, where only its lease ends it');
   const fenced = applyCommand(fencing, { c: 'fenced', node: 1, startCount: 3, method: 'self' });
   t.equal(applyCommand(fenced, join(1, 4)), fenced);
@@ -292,6 +293,14 @@ const anyCommand: fc.Arbitrary<Command> = fc.oneof(
       startCount: about.startCount,
       journalId: fc.constant('j'),
     }),
+    keeps: fc.boolean(),
+  }),
+  fc.record({ c: fc.constantFrom('nodeRestart', 'settled'), ...about }) as fc.Arbitrary<Command>,
+  fc.record({
+    c: fc.constant('restarting' as const),
+    ...about,
+    forMs: fc.constantFrom(0, 1000),
+    epoch: fc.integer({ min: 0, max: 20 }),
   }),
   fc.record({ c: fc.constantFrom('suspect', 'alive', 'evicted', 'nodeLeave', 'nodeLeft'), ...about }) as fc.Arbitrary<Command>,
   fc.record({ c: fc.constant('fencing' as const), ...about, reason: fc.constant('r') }),
@@ -328,10 +337,16 @@ t.test('any sequence of commands: epochs only grow, members are live, every chan
             if (node?.incarnation?.startCount !== m.startCount) return false;
             if (!['in', 'suspect', 'fencing', 'leaving'].includes(node.state)) return false;
           }
+          for (const m of domain.away) {
+            const node = next.nodes.find((n) => n.id === m.node);
+            if (node?.incarnation?.startCount !== m.startCount || !['restarting', 'fencing'].includes(node.state)) return false;
+          }
           if (domain.members.some((m) => domain.leaving.some((l) => l.node === m.node))) return false;
         }
         for (const node of next.nodes) {
-          const isDefault = next.domains[0]?.members.some((m) => m.node === node.id) === true;
+          const { members = [], leaving = [] } = next.domains[0] ?? {};
+          const isRestarting = node.state === 'in' || node.state === 'suspect' ? leaving : [];
+          const isDefault = [...members, ...isRestarting].some((m) => m.node === node.id);
           if ((node.state === 'in' || node.state === 'suspect') !== isDefault && node.state !== 'fencing') return false;
         }
         view = next;
@@ -345,8 +360,8 @@ t.test('any sequence of commands: epochs only grow, members are live, every chan
 
 t.test('commands are rebuilt from plain data: foreign fields fall away, what does not fit is none', async (t) => {
   t.same(parseCommand({ c: 'suspect', node: 1, startCount: 2, evil: true }), { c: 'suspect', node: 1, startCount: 2 });
-  const joined = { c: 'join', node: 1, inc: { ...inc(1, 2), more: 1 } };
-  t.same(parseCommand(joined), { c: 'join', node: 1, inc: inc(1, 2) });
+  const joined = { c: 'join', node: 1, inc: { ...inc(1, 2), more: 1 }, keeps: false };
+  t.same(parseCommand(joined), { c: 'join', node: 1, inc: inc(1, 2), keeps: false });
   for (const bad of [
     null,
     7,
@@ -358,8 +373,8 @@ t.test('commands are rebuilt from plain data: foreign fields fall away, what doe
     { c: 'suspect', node: 0, startCount: 1 },
     { c: 'suspect', node: 255, startCount: 1 },
     { c: 'suspect', node: 1, startCount: -1 },
-    { c: 'join', node: 1, inc: inc(1, 0) },
-    { c: 'join', node: 1, inc: { ...inc(1, 1), bootId: 'x'.repeat(65) } },
+    { c: 'join', node: 1, inc: inc(1, 0), keeps: false },
+    { c: 'join', node: 1, inc: { ...inc(1, 1), bootId: 'x'.repeat(65) }, keeps: false },
     { c: 'domainJoin', node: 1, startCount: 1, name: 'a/b', mastery: 'peer' },
     { c: 'domainJoin', node: 1, startCount: 1, name: '', mastery: 'peer' },
   ]) {

@@ -21,7 +21,10 @@ export interface Hold {
   readonly id: number;
   readonly nodeOwned: boolean;
   readonly usesLvb: boolean;
-  readonly lease: ToldLease;
+  /** Of the daemon that told its owner last. */
+  lease: ToldLease;
+  /** A deadline that an earlier daemon told its owner, in real time. */
+  floor: number;
   mode: Mode;
   /** Written under the present EX, not yet published. */
   dirty: boolean;
@@ -30,8 +33,13 @@ export interface Hold {
   end: number;
 }
 
+/** Until when its owner may count on it. */
+export function deadlineOf(hold: Hold): number {
+  return Math.max(hold.lease.until, hold.floor);
+}
+
 export function isOver(hold: Hold, now: number): boolean {
-  return hold.end <= now || (!hold.nodeOwned && hold.lease.until <= now);
+  return hold.end <= now || (!hold.nodeOwned && deadlineOf(hold) <= now);
 }
 
 interface Resource {
@@ -139,7 +147,7 @@ export class HoldChecker {
       // Written out rather than asked of src/protocol/modes.ts: the checker shares no code with what it checks.
       const isExcluded = (hold.mode === 2 && other.mode > 0) || (other.mode === 2 && hold.mode > 0);
       if (!isExcluded) continue;
-      const till = other.nodeOwned ? 'its release' : other.lease.until.toFixed(3);
+      const till = other.nodeOwned ? 'its release' : deadlineOf(other).toFixed(3);
       this.#fail(
         `S1: ${hold.key} granted ${modeName(hold.mode)} to ${name(hold)} while ${name(other)} holds ${modeName(other.mode)} since ${other.from.toFixed(3)} until ${till}`,
       );

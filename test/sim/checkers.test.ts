@@ -27,6 +27,7 @@ function hold(mode: Mode, lease: ToldLease, more: Partial<Hold> = {}): Hold {
     nodeOwned: false,
     usesLvb: true,
     lease,
+    floor: 0,
     mode,
     dirty: false,
     from: 0,

@@ -5,7 +5,7 @@
  * Writes complete in order after a random delay. A crash of the daemon loses what had not completed, except a random prefix
  * that had reached the disk without anybody having been told. A reboot also voids the locks (another boot id).
  */
-import type { JournalOp, NodeOwnedRecord } from '../../src/master/types.js';
+import type { ClaimedLock, JournalOp, NodeOwnedRecord } from '../../src/master/types.js';
 import type { PersistBatch, PersistedState } from '../../src/membership/types.js';
 import { ControlRecords } from '../../src/node/journal-control.js';
 import type { EventQueue } from './event-queue.js';
@@ -65,15 +65,28 @@ class WriteQueue {
   }
 }
 
+/** The record of a clean restart. Owners are named by `ctx`, which the simulated disk keeps as it is. */
+export interface RestartRecord {
+  startCount: number;
+  /** On the node's clock. */
+  until: number;
+  claims: ClaimedLock[];
+}
+
 export class NodeDisk {
   state: PersistedState = { term: 0, vote: 0, snapshot: null, entries: [], boot: null };
   startCount = 0;
+  record: RestartRecord | null = null;
+  /** Deadlines up to here, on the node's clock, may have been told by a daemon that was restarted. */
+  toldUntil = 0;
   readonly locks = new Map<number, NodeOwnedRecord>();
   readonly #control: WriteQueue;
   readonly #journal: WriteQueue;
   readonly #meanMs: number;
   /** The production journal's own checks of what it is told to write. */
   #records = new ControlRecords(this.state);
+  /** Planted bug: a record of a restart outlives the restart. */
+  keepsRecord = false;
   /** Planted bug: what the disk forgets at a crash. */
   atCrash: ((disk: NodeDisk) => void) | null = null;
 
@@ -102,9 +115,18 @@ export class NodeDisk {
     this.#control.write(
       () => {
         this.startCount++;
+        if (!this.keepsRecord) this.record = null;
       },
       () => done(this.startCount),
     );
+  }
+
+  /** Synced, like a vote. */
+  writeRestart(record: RestartRecord, done: () => void): void {
+    this.#control.write(() => {
+      this.record = record;
+      this.toldUntil = record.until;
+    }, done);
   }
 
   journal(op: JournalOp, done: () => void): void {
@@ -125,6 +147,8 @@ export class NodeDisk {
   reboot(): void {
     this.crash();
     this.locks.clear();
+    this.record = null;
+    this.toldUntil = 0;
   }
 
   /** What a starting daemon reads; its own to change. */

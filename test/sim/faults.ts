@@ -109,6 +109,9 @@ export class Faults {
       case 'stop':
         world.stopNode(node);
         return;
+      case 'cleanRestart':
+        world.restartNode(node);
+        return;
     }
   }
 

@@ -5,11 +5,11 @@
  * is paused. Owners are on this machine's clock; what they were told of the lease is kept here, in real time.
  */
 import type { CoreApi, CoreInit, CoreOutput } from '../../src/core/types.js';
-import type { LocalLock } from '../../src/master/types.js';
-import type { FenceRequest, NodeConfig } from '../../src/membership/types.js';
+import type { ClaimedLock, LocalLock } from '../../src/master/types.js';
+import type { FenceRequest, NodeConfig, View } from '../../src/membership/types.js';
 import type { Incarnation } from '../../src/protocol/ids.js';
 import type { ToldLease } from './check-holds.js';
-import { NodeDisk } from './disk.js';
+import { NodeDisk, type RestartRecord } from './disk.js';
 import { deepFreeze } from './freeze.js';
 import type { PeerEnd } from './network.js';
 import { NodeOwners } from './owners.js';
@@ -30,6 +30,14 @@ export interface Life {
   isMember: boolean;
   /** Its owners were told that the node has no lease and holds on (rule 20). */
   isSuspended: boolean;
+  /** The clean restart has made its record: owners are not let in any more. */
+  isFrozen: boolean;
+  /** Deadline of the clean restart, on the node's clock; 0 = none. */
+  restartUntil: number;
+  /** It was told of this incarnation's end: what it claimed may be lost. */
+  wasOver: boolean;
+  /** Began with the record of a clean restart. */
+  hasRecord: boolean;
 }
 
 export class SimNode {
@@ -55,6 +63,7 @@ export class SimNode {
   #pauseUntil = 0;
   /** Off on purpose (stopped, or waiting for its restart): the healing phase starts it again. */
   isStarting = false;
+  record: RestartRecord | null = null;
 
   constructor(world: World, config: NodeConfig, drift: number) {
     this.world = world;
@@ -109,6 +118,9 @@ export class SimNode {
     if (this.#isOff) this.world.fencer.poweredOn(this.id);
     this.#isOff = false;
     const boot = this.#boot;
+    // Found at open, before the start count is raised and the record goes with it (rule 3).
+    const found = this.disk.record;
+    this.record = found?.startCount === this.disk.startCount || (found !== null && this.disk.keepsRecord) ? found : null;
     this.disk.raiseStartCount(() => {
       this.isStarting = false;
       if (!this.life && boot === this.#boot) this.#run();
@@ -120,6 +132,8 @@ export class SimNode {
     const uid = world.nextLife();
     world.trace.add(world.queue.now, this.id, 'start', this.disk.startCount, this.#boot, this.disk.locks.size);
     const persisted = this.disk.load();
+    const { record } = this;
+    this.record = null;
     world.logCheck.restarted(this.id, persisted.snapshot?.index ?? 0, persisted.entries);
     const init: CoreInit = {
       self: this.id,
@@ -133,6 +147,8 @@ export class SimNode {
       logKeep: world.options.logKeep,
       nodeOwned: [...this.disk.locks.values()],
       mastery: { standard: world.options.mastery, domains: new Map() },
+      toldUntil: Math.max(this.clock + world.options.limits.leaseMs, this.disk.toldUntil),
+      hasRecord: record !== null,
       ...(world.tuning ? { tuning: world.tuning } : {}),
     };
     const life = {
@@ -145,6 +161,10 @@ export class SimNode {
       isReincarnating: false,
       isMember: false,
       isSuspended: false,
+      isFrozen: false,
+      restartUntil: 0,
+      wasOver: false,
+      hasRecord: record !== null,
     } as unknown as Life;
     for (const c of world.configs) if (c.id !== this.id) life.ends.set(c.id, world.network.newEnd());
     this.life = life;
@@ -158,8 +178,8 @@ export class SimNode {
       return;
     }
     world.topologyChanged();
+    this.owners.started(life, record);
     this.#tickLater(life);
-    this.owners.started(life);
   }
 
   #tickLater(life: Life): void {
@@ -346,6 +366,7 @@ export class SimNode {
         world.trace.add(world.queue.now, this.id, 'journal', ticket, op.op);
         this.disk.journal(op, () => after(() => this.call(life, (core, now) => core.journaled(now, ticket))));
       },
+      restartRecord: (claims) => this.#writeRestart(life, claims),
       fence: (request) => this.#fence(life, request),
       incarnationOver: (reason) => this.#incarnationOver(life, reason),
       lease: (until, isSuspended) => this.#leaseTold(life, until, isSuspended),
@@ -355,6 +376,7 @@ export class SimNode {
         world.fenceCheck.applied(life, view, world.queue.now);
         world.masterCheck.viewed(view);
         world.viewSeen(view.epoch);
+        this.#seeRestart(life, view);
       },
       memberChanged: (isMember) => {
         world.trace.add(world.queue.now, this.id, 'member', isMember);
@@ -365,10 +387,11 @@ export class SimNode {
         world.noted(this.id, level, event);
         if (world.trace.print) world.trace.add(world.queue.now, this.id, `note:${event}`, JSON.stringify(data));
       },
-      granted: (lock: LocalLock) => owners.onGranted(life, lock),
-      denied: (lock, code) => owners.onDenied(life, lock, code),
-      released: (lock) => owners.onReleased(life, lock),
-      bast: (lock, mode) => owners.onBast(life, lock, mode),
+      // Once the record is made owners hear nothing that is not in it.
+      granted: (lock: LocalLock) => (life.isFrozen ? undefined : owners.onGranted(life, lock)),
+      denied: (lock, code) => (life.isFrozen ? undefined : owners.onDenied(life, lock, code)),
+      released: (lock) => (life.isFrozen ? undefined : owners.onReleased(life, lock)),
+      bast: (lock, mode) => (life.isFrozen ? undefined : owners.onBast(life, lock, mode)),
       lost: (lock, code) => owners.onLost(life, lock, code),
     };
   }
@@ -386,11 +409,44 @@ export class SimNode {
       world.trace.add(now, this.id, isSuspended ? 'suspended' : 'resumed');
       world.count(isSuspended ? 'suspended' : 'resumed');
     }
+    if (life.isFrozen) return;
     // Holds whose deadline has passed are over, whatever comes now.
     if (lease.until <= now) this.owners.lapsed(life);
     const real = this.realTime(until);
     if (real > lease.until) lease.until = real;
     world.fenceCheck.told(this.id, life.startCount, real);
+  }
+
+  /** Clean restart: what owners hold and wait for goes to the disk; nobody is let in any more. */
+  #writeRestart(life: Life, claims: ClaimedLock[]): void {
+    const { world } = this;
+    life.isFrozen = true;
+    // No sooner than the lease that owners have been told.
+    const until = Math.max(this.clock + world.options.restartMs, life.core.leaseUntil);
+    world.trace.add(world.queue.now, this.id, 'record', claims.length);
+    this.disk.writeRestart({ startCount: life.startCount, until, claims: structuredCloneOf(claims) }, () =>
+      this.input(life, () => {
+        life.restartUntil = until;
+        const left = Math.floor(until - this.clock);
+        if (left > 0) this.call(life, (core, now) => core.restartWritten(now, left));
+      }),
+    );
+  }
+
+  /** The view says that we are being restarted: owners are told until when they may go on, and the daemon ends. */
+  #seeRestart(life: Life, view: View): void {
+    const { world } = this;
+    const me = view.nodes.find((n) => n.id === this.id);
+    if (life.restartUntil === 0 || me?.state !== 'restarting' || me.incarnation?.startCount !== life.startCount) return;
+    const until = this.realTime(life.restartUntil);
+    life.restartUntil = 0;
+    world.queue.after(this.random.exp(5), () =>
+      this.input(life, () => {
+        world.count('restart told');
+        if (until > life.lease.until && life.lease.until > world.queue.now) life.lease.until = until;
+        world.queue.after(this.random.exp(10), () => this.input(life, () => this.crash('restarts')));
+      }),
+    );
   }
 
   #fence(life: Life, request: FenceRequest): void {
@@ -410,6 +466,7 @@ export class SimNode {
     if (reason === 'lease' && this.config.fence.every((level) => !['self', 'manual'].includes(level[0] ?? 'self'))) {
       world.fail(`rule 20: n${this.id} ends its holds with its lease, though only a device could have freed them`);
     }
+    life.wasOver = true;
     if (life.isReincarnating) return;
     life.isReincarnating = true;
     const over = life.lease;
@@ -429,6 +486,11 @@ export class SimNode {
       });
     });
   }
+}
+
+/** A copy that leaves owners (`ctx`) alone. */
+function structuredCloneOf(claims: ClaimedLock[]): ClaimedLock[] {
+  return claims.map((c) => ({ ...c, value: c.value?.slice() ?? null }));
 }
 
 function viewText(view: { nodes: readonly { id: number; state: string; incarnation: Incarnation | null }[] }): string {

@@ -24,6 +24,7 @@ export const FAULT_KINDS = [
   'restartAll',
   'majorityLoss',
   'stop',
+  'cleanRestart',
 ] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
 
@@ -106,6 +107,10 @@ export interface SimOptions {
   healMs: number;
   /** Who may master, in all domains. */
   mastery: MasteryPolicy;
+  /** Share of sessions that live on through a restart of their daemon and claim what they had. */
+  reclaimShare: number;
+  /** How long a restart may take, ms. */
+  restartMs: number;
 }
 
 const LIMITS = deriveTimeLimits({ heartbeatMs: 250, leaseMs: 3000 });
@@ -123,7 +128,7 @@ export function drawOptions(seed: number): SimOptions {
   const isLong = r.chance(0.015);
   const limits = r.chance(0.5) ? SHORT_LIMITS : LIMITS;
   const faults = noFaults();
-  const kinds = r.shuffle([...FAULT_KINDS]).slice(0, 1 + r.int(5));
+  const kinds = r.shuffle(FAULT_KINDS.filter((k) => k !== 'cleanRestart')).slice(0, 1 + r.int(5));
   for (const kind of kinds) faults[kind] = kind === 'restartAll' || kind === 'majorityLoss' ? 0.4 : 0.5 + r.float();
   const hasScript = r.chance(0.5);
   const fence = hasScript ? (r.chance(0.5) ? [['script'], ['self']] : [['script']]) : [['self']];
@@ -167,11 +172,22 @@ export function drawOptions(seed: number): SimOptions {
     fenceOrderMs: 0,
     selfEndMs: 0,
     mastery: 'peer',
+    reclaimShare: 0,
+    restartMs: 0,
   };
   if (hasScript && new Prng(seed, 8).chance(0.5)) drawDevices(options);
   drawServers(options);
   drawSelfEnd(options);
+  drawRestarts(options);
   return options;
+}
+
+/** Restarts of daemons, and owners that live on through them. Draws of its own. */
+function drawRestarts(o: SimOptions): void {
+  const r = new Prng(o.seed, 12);
+  o.reclaimShare = r.pick([0, 0.7, 0.95, 1]);
+  o.restartMs = r.pick([600, 2000, 5000]);
+  if (r.chance(0.35)) o.faults.cleanRestart = 0.5 + r.float();
 }
 
 /** Machines with a watchdog, where `self` is a level. */

@@ -5,10 +5,12 @@
  * Each request is an {@link Owned}; its phases and the outcome codes are checked here (one outcome per request, no time-out
  * before its time, no conflict without a try). Holds, tokens and value blocks go to the checkers.
  */
-import type { LocalLock } from '../../src/master/types.js';
+import { NodeCore } from '../../src/core/node-core.js';
+import type { ClaimedLock, LocalLock } from '../../src/master/types.js';
 import { type ErrorCode, InvariantError, TsdlmError } from '../../src/protocol/errors.js';
 import { EX, type Mode, modeName, NL, PR } from '../../src/protocol/modes.js';
-import type { Hold } from './check-holds.js';
+import { deadlineOf, type Hold } from './check-holds.js';
+import type { RestartRecord } from './disk.js';
 import type { Life, SimNode } from './node.js';
 import { Session } from './session.js';
 import { decodeLvb, encodeLvb } from './value.js';
@@ -18,7 +20,7 @@ export type Phase = 'waiting' | 'held' | 'converting' | 'releasing' | 'gone';
 /** One lock of one owner, from request to end. */
 export interface Owned {
   readonly node: SimNode;
-  readonly life: Life;
+  life: Life;
   readonly session: Session | null;
   readonly key: string;
   readonly domain: string;
@@ -40,6 +42,14 @@ export interface Owned {
   isClaim: boolean;
   /** Value written under the present EX, 0 = none. */
   written: number;
+  /** Value on its way with a down-conversion, 0 = none. */
+  putting: number;
+  /** Its daemon is gone, and it has not met the next one: what it knows of its lock. */
+  away: ClaimedLock | null;
+  /** What the next daemon has said before they met. */
+  missed: (() => void)[];
+  /** Claimed, and not confirmed yet: token of before. */
+  reclaiming: ClaimedLock | null;
   /** Called when it is granted for the first time or ended without (the final probe waits with it). */
   onOutcome: ((ok: boolean) => void) | null;
 }
@@ -57,6 +67,11 @@ export interface Ask {
   onOutcome?: (ok: boolean) => void;
 }
 
+/** A lock in the record of a restart whose owner did not come back: the daemon keeps it until the deadline it was told. */
+class Ghost {
+  local: LocalLock | null = null;
+}
+
 export class NodeOwners {
   readonly #node: SimNode;
   readonly all = new Set<Owned>();
@@ -68,10 +83,103 @@ export class NodeOwners {
 
   // --- What happens to the daemon ------------------------------------------------------------------------------------------
 
-  started(life: Life): void {
+  started(life: Life, record: RestartRecord | null): void {
+    const { world, random } = this.#node;
+    if (record) this.#claimRecorded(life, record);
+    const back = this.sessions;
+    for (const session of back) {
+      world.queue.after(0.5 + random.exp(40), () => this.#node.input(life, () => this.#reconnect(session, life)));
+    }
+    // Driven by hand, without sessions: requests of their own.
+    if ([...this.all].some((o) => o.away && !o.session)) {
+      world.queue.after(0.5 + random.exp(40), () => this.#node.input(life, () => this.#reconnect(null, life)));
+    }
+    for (let i = back.length; i < world.options.sessionsPerNode; i++) this.openSession(life);
+  }
+
+  /** The daemon claims all that the record of the restart names, whoever of its owners comes back. */
+  #claimRecorded(life: Life, record: RestartRecord): void {
+    const node = this.#node;
+    const ghosts: Ghost[] = [];
+    for (const claim of record.claims) {
+      const o = claim.ctx as Owned;
+      const isBack = this.all.has(o) && o.away !== null;
+      const ghost = new Ghost();
+      if (isBack) {
+        o.life = life;
+        o.reclaiming = o.hold ? claim : null;
+      } else {
+        ghosts.push(ghost);
+      }
+      node.call(life, (core, now) => {
+        const local = core.reclaim(now, { ...claim, ctx: isBack ? o : ghost });
+        if (isBack) o.local = local;
+        else ghost.local = local;
+      });
+    }
+    const release = (): void => {
+      if (node.life !== life) return;
+      if (node.clock < record.until) {
+        node.world.queue.after(20, release);
+        return;
+      }
+      node.input(life, () => {
+        for (const { local } of ghosts) if (local) node.call(life, (core, now) => core.unlock(now, local, { lvbInvalid: true }));
+        node.call(life, (core, now) => core.settled(now));
+      });
+    };
+    release();
+  }
+
+  /** A client finds the new daemon. */
+  #reconnect(session: Session | null, life: Life): void {
     const { world } = this.#node;
-    this.sessions = [];
-    for (let i = 0; i < world.options.sessionsPerNode; i++) this.openSession(life);
+    if (session && !this.sessions.includes(session)) return;
+    for (const o of [...this.all]) {
+      if (o.session !== session || !o.away) continue;
+      const claim = o.away;
+      o.away = null;
+      const isOver = o.hold !== null && deadlineOf(o.hold) <= world.queue.now;
+      const isWanted = !isOver && !(o.isUnwanted && o.hold);
+      if (life.hasRecord && o.local) {
+        // The daemon has it; what it has said meanwhile is told now.
+        const { local, missed } = o;
+        o.missed = [];
+        if (!isWanted) {
+          this.#gone(o, true);
+          local.ctx = new Ghost();
+          this.#node.call(life, (core, now) => core.unlock(now, local, { lvbInvalid: o.usesLvb }));
+          continue;
+        }
+        for (const tell of missed) tell();
+        if (this.all.has(o) && o.isUnwanted) this.release(o);
+      } else if (!isWanted) {
+        this.#gone(o, true);
+      } else {
+        o.life = life;
+        o.reclaiming = o.hold ? claim : null;
+        this.#guarded(o, life, (now) => {
+          // The id of a request that had not waited for long was not told yet: it begins anew.
+          const isKnown = o.hold !== null || world.queue.now - o.since > 50;
+          o.local = isKnown
+            ? life.core.reclaim(now, { ...claim, ctx: o })
+            : life.core.lock(now, {
+                domain: o.domain,
+                name: o.name,
+                mode: o.want,
+                try: false,
+                nodeOwned: false,
+                lvb: o.usesLvb,
+                who: claim.who,
+                why: '',
+                deadline: o.deadline,
+                ctx: o,
+              });
+        });
+        world.count('claim');
+      }
+    }
+    session?.resume(life);
   }
 
   openSession(life: Life): void {
@@ -92,9 +200,67 @@ export class NodeOwners {
         o.local = null;
         continue;
       }
-      if (o.life === life || o.nodeOwned) this.#gone(o, false);
+      if (o.away) {
+        // It has not met this daemon at all, and looks for the next.
+        o.local = null;
+        o.missed = [];
+        o.reclaiming = null;
+        continue;
+      }
+      if (o.life !== life && !o.nodeOwned) continue;
+      if (!this.#livesOn(o)) this.#gone(o, false);
     }
-    this.sessions = [];
+    const alive = new Set([...this.all].map((o) => (o.away ? o.session : null)));
+    this.sessions = this.sessions.filter((s) => alive.has(s));
+  }
+
+  /** Decided once for all locks of a session: it goes on without a daemon, and will look for the next one. */
+  #livesOn(o: Owned): boolean {
+    const { world, random } = this.#node;
+    const { local } = o;
+    if (o.nodeOwned || !local) return false;
+    const isWaiting = o.phase === 'waiting' && !o.isTry && !o.isCancelled;
+    if (!isWaiting && o.phase !== 'held' && o.phase !== 'converting') return false;
+    if (o.session) {
+      if (!this.sessions.includes(o.session)) return false;
+      o.session.livesOn ??= random.chance(world.options.reclaimShare);
+      if (!o.session.livesOn) return false;
+    } else if (world.options.sessionsPerNode > 0) {
+      return false;
+    }
+    const { hold } = o;
+    const goesUp = o.phase === 'converting' && hold !== null && !o.isTry && !o.isCancelled && o.want > hold.mode;
+    const stamp = this.#stampOf(o.life, local);
+    o.away = {
+      id: local.id,
+      domain: o.domain,
+      name: o.name,
+      mode: hold ? hold.mode : -1,
+      want: hold ? (goesUp ? o.want : -1) : o.want,
+      nodeOwned: false,
+      lvb: o.usesLvb,
+      te: local.te,
+      tc: local.tc,
+      se: stamp[0],
+      sc: stamp[1],
+      lvbState: o.putting > 0 ? 1 : local.lvbState,
+      value: o.putting > 0 ? encodeLvb(o.putting) : local.lvb,
+      isDirty: o.written > 0 || o.putting > 0,
+      who: local.who,
+      why: local.why,
+      deadline: o.deadline,
+      ctx: o,
+    };
+    if (o.phase === 'converting' && !goesUp) o.phase = 'held';
+    o.local = null;
+    o.missed = [];
+    return true;
+  }
+
+  /** The daemon tells a client the stamp of a request that waits. */
+  #stampOf(life: Life, local: LocalLock): [number, number] {
+    const lock = life.core instanceof NodeCore ? (local as unknown as { se: number; sc: number }) : { se: 0, sc: 0 };
+    return [lock.se, lock.sc];
   }
 
   machineDied(): void {
@@ -108,7 +274,7 @@ export class NodeOwners {
   lapsed(life: Life): void {
     for (const o of this.all) {
       const { hold } = o;
-      if (hold && !hold.nodeOwned && hold.lease === life.lease && hold.end > hold.lease.until) hold.end = hold.lease.until;
+      if (hold && !hold.nodeOwned && hold.lease === life.lease && hold.end > deadlineOf(hold)) hold.end = deadlineOf(hold);
     }
   }
 
@@ -136,6 +302,10 @@ export class NodeOwners {
       isUnwanted: false,
       isClaim: false,
       written: 0,
+      putting: 0,
+      away: null,
+      missed: [],
+      reclaiming: null,
       onOutcome: ask.onOutcome ?? null,
     };
     this.all.add(o);
@@ -162,13 +332,14 @@ export class NodeOwners {
 
   convert(o: Owned, mode: Mode, isTry: boolean, deadline: number): void {
     const { local, hold } = o;
-    if (o.phase !== 'held' || !local || !hold || mode === hold.mode) return;
+    if (o.phase !== 'held' || !local || !hold || mode === hold.mode || this.#isShut(o)) return;
     const { world } = this.#node;
     let lvb: Uint8Array | null = null;
     if (mode < hold.mode) {
       if (hold.mode === EX && o.written > 0) {
         lvb = encodeLvb(o.written);
         world.holdCheck.lvbOf(o.key).publishing(hold, o.written);
+        o.putting = o.written;
       }
       world.holdCheck.converted(hold, mode, world.queue.now);
       o.written = 0;
@@ -186,7 +357,7 @@ export class NodeOwners {
   /** A new value under EX; told to the daemon now or with the release. */
   write(o: Owned): void {
     const { local, hold } = o;
-    if (o.phase !== 'held' || !local || hold?.mode !== EX || !o.usesLvb) return;
+    if (o.phase !== 'held' || !local || hold?.mode !== EX || !o.usesLvb || this.#isShut(o)) return;
     const { world } = this.#node;
     o.written = world.nextValue();
     hold.dirty = true;
@@ -197,7 +368,7 @@ export class NodeOwners {
 
   cancel(o: Owned): void {
     const { local } = o;
-    if (!local || (o.phase !== 'waiting' && o.phase !== 'converting') || o.isCancelled) return;
+    if (!local || (o.phase !== 'waiting' && o.phase !== 'converting') || o.isCancelled || this.#isShut(o)) return;
     const { world } = this.#node;
     o.isCancelled = true;
     world.count('cancel');
@@ -209,6 +380,14 @@ export class NodeOwners {
   release(o: Owned, isDeath = false): void {
     const { world } = this.#node;
     o.isUnwanted = true;
+    if (o.away || o.reclaiming || o.life.isFrozen) {
+      // Nobody to tell: the owner does not act under it any more, and lets it go when it can.
+      if (o.hold && o.phase !== 'releasing') {
+        world.holdCheck.released(o.hold, world.queue.now);
+        if (o.hold.mode === EX && o.usesLvb) world.holdCheck.lvbOf(o.key).publishing(o.hold, -1);
+      }
+      return;
+    }
     if (o.phase === 'waiting' || o.phase === 'converting') {
       this.cancel(o);
       return;
@@ -245,8 +424,9 @@ export class NodeOwners {
     const { world } = this.#node;
     const now = world.queue.now;
     const o = this.#ownedOf(life, lock, 'granted');
-    if (!o) return;
+    if (!o || this.#isMissed(o, () => this.onGranted(life, lock))) return;
     const mode = lock.mode as Mode;
+    if (o.reclaiming && this.#confirmed(life, o, lock)) return;
     // A master grants while it applies a view, before it tells of the view.
     world.viewSeen(life.core.view.epoch);
     world.trace.add(now, this.#node.id, 'granted', o.key, lock.id % 2 ** 32, modeName(mode), lock.te, lock.tc, lock.lvbState);
@@ -265,6 +445,7 @@ export class NodeOwners {
     if (leaseUntil > 0) life.lease.until = Math.max(life.lease.until, this.#node.realTime(leaseUntil));
     o.local = lock;
     o.phase = 'held';
+    o.putting = 0;
     o.deadline = 0;
     const model = world.holdCheck.lvbOf(o.key);
     if (isDown) {
@@ -279,6 +460,7 @@ export class NodeOwners {
         nodeOwned: o.nodeOwned,
         usesLvb: o.usesLvb,
         lease: life.lease,
+        floor: 0,
         mode,
         dirty: false,
         from: now,
@@ -296,7 +478,7 @@ export class NodeOwners {
   onDenied(life: Life, lock: LocalLock, code: ErrorCode): void {
     const { world } = this.#node;
     const o = this.#ownedOf(life, lock, 'denied');
-    if (!o) return;
+    if (!o || this.#isMissed(o, () => this.onDenied(life, lock, code))) return;
     world.trace.add(world.queue.now, this.#node.id, 'denied', o.key, lock.id % 2 ** 32, code);
     world.count(`denied ${code}`);
     // The call itself found the lease over: `lost` was told first.
@@ -331,7 +513,7 @@ export class NodeOwners {
   onBast(life: Life, lock: LocalLock, mode: Mode): void {
     const { world } = this.#node;
     const o = this.#ownedOf(life, lock, 'bast');
-    if (!o) return;
+    if (!o || o.reclaiming || this.#isMissed(o, () => this.onBast(life, lock, mode))) return;
     world.trace.add(world.queue.now, this.#node.id, 'bast', o.key, lock.id % 2 ** 32, modeName(mode));
     world.count('bast');
     const { sessionsPerNode, nodeOwnedMs } = world.options;
@@ -342,14 +524,65 @@ export class NodeOwners {
   onLost(life: Life, lock: LocalLock, code: ErrorCode): void {
     const { world } = this.#node;
     const o = this.#ownedOf(life, lock, 'lost');
-    if (!o) return;
-    const isEarly = o.hold !== null && o.phase !== 'releasing' && (o.nodeOwned || o.hold.lease.until > world.queue.now);
+    if (!o || this.#isMissed(o, () => this.onLost(life, lock, code))) return;
+    this.#checkLost(life, o);
+    const isEarly = o.hold !== null && o.phase !== 'releasing' && (o.nodeOwned || deadlineOf(o.hold) > world.queue.now);
     world.trace.add(world.queue.now, this.#node.id, 'lost', o.key, lock.id % 2 ** 32, code, isEarly);
     world.count(isEarly ? 'lost before the deadline' : 'lost');
     this.#gone(o, true);
   }
 
   // --- Checks ---------------------------------------------------------------------------------------------------------------
+
+  /** L3: the master has confirmed what an owner held before its daemon was restarted. False: it is news after all. */
+  #confirmed(life: Life, o: Owned, lock: LocalLock): boolean {
+    const { world } = this.#node;
+    const { hold, reclaiming } = o;
+    if (!hold || !reclaiming) return false;
+    o.reclaiming = null;
+    world.count('confirmed');
+    if (life.core.leaseUntil > 0) life.lease.until = Math.max(life.lease.until, this.#node.realTime(life.core.leaseUntil));
+    hold.floor = Math.max(hold.floor, hold.lease.until);
+    hold.lease = life.lease;
+    o.local = lock;
+    if (lock.mode !== hold.mode) return false;
+    world.trace.add(world.queue.now, this.#node.id, 'confirmed', o.key, lock.id % 2 ** 32, modeName(lock.mode as Mode));
+    if (hold.mode === EX && (lock.te !== reclaiming.te || lock.tc !== reclaiming.tc)) {
+      world.fail(`L3: ${o.key} has token ${lock.te}:${lock.tc} after the restart, it had ${reclaiming.te}:${reclaiming.tc}`);
+    }
+    if (o.isUnwanted) this.#soon(o, () => this.#endUnwanted(o));
+    return true;
+  }
+
+  /** Released by its owner while there was no daemon. */
+  #endUnwanted(o: Owned): void {
+    const { local } = o;
+    if (o.phase !== 'held' || !local || o.away || o.life.isFrozen) return;
+    o.phase = 'releasing';
+    this.#guarded(o, o.life, (now) => o.life.core.unlock(now, local, { lvbInvalid: o.usesLvb }));
+  }
+
+  /** L3: what was claimed before its deadline is not lost by the restart, only with an incarnation. */
+  #checkLost(life: Life, o: Owned): void {
+    const { world } = this.#node;
+    const { hold, reclaiming } = o;
+    if (!hold || !reclaiming || deadlineOf(hold) <= world.queue.now || hold.end <= world.queue.now) return;
+    world.queue.after(0.001, () => {
+      if (!life.wasOver) world.fail(`L3: n${this.#node.id} lost ${o.key} by a restart of its daemon`);
+    });
+  }
+
+  /** The owner has not met this daemon: it will hear of it then. */
+  #isMissed(o: Owned, tell: () => void): boolean {
+    if (!o.away) return false;
+    o.missed.push(tell);
+    return true;
+  }
+
+  /** No daemon that would listen. */
+  #isShut(o: Owned): boolean {
+    return o.away !== null || o.reclaiming !== null || o.life.isFrozen;
+  }
 
   /** S4 and rule 11: a grant needs a lease that is not over and a side that had a quorum within the lease. */
   #checkRight(o: Owned, mode: Mode, leaseUntil: number): void {
@@ -408,7 +641,8 @@ export class NodeOwners {
   /** The request a callback is about; a lock of a life that is no more, or of nobody, is a fault of the core. */
   #ownedOf(life: Life, lock: LocalLock, what: string): Owned | null {
     if (this.#node.life !== life) return null;
-    const o = lock.ctx as Owned | null | undefined;
+    const o = lock.ctx as Owned | Ghost | null | undefined;
+    if (o instanceof Ghost) return null;
     if (o) return o;
     if (lock.nodeOwned) return this.#reattached(life, lock);
     this.#node.world.fail(`n${this.#node.id}: ${what} for lock ${lock.id} of ${lock.name}, which nobody asked for`);
@@ -441,6 +675,10 @@ export class NodeOwners {
         isUnwanted: false,
         isClaim: true,
         written: 0,
+        putting: 0,
+        away: null,
+        missed: [],
+        reclaiming: null,
         onOutcome: null,
       };
     } else {

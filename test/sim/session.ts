@@ -10,20 +10,30 @@ const LOCKS_PER_SESSION = 3;
 
 export class Session {
   readonly #node: SimNode;
-  readonly #life: Life;
+  #life: Life;
   #isDead = false;
+  /** Decided when its daemon ends: it will look for the next one. */
+  livesOn: boolean | null = null;
 
   constructor(node: SimNode, life: Life) {
     this.#node = node;
     this.#life = life;
   }
 
+  /** Its daemon is another one now. */
+  resume(life: Life): void {
+    this.#life = life;
+    this.livesOn = null;
+    this.begin();
+  }
+
   begin(): void {
     const { world, random } = this.#node;
+    const life = this.#life;
     world.queue.after(random.exp(world.options.thinkMs), () => {
-      if (this.#isDead || this.#node.life !== this.#life || !world.isLoading) return;
-      this.#node.input(this.#life, () => {
-        if (!this.#isDead && world.isLoading) this.#act();
+      if (this.#isDead || this.#node.life !== life || !world.isLoading) return;
+      this.#node.input(life, () => {
+        if (!this.#isDead && world.isLoading && !life.isFrozen) this.#act();
         this.begin();
       });
     });

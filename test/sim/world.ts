@@ -295,6 +295,27 @@ export class World {
     this.bootLater(node, 3 * leaseMs + this.faultRandom.exp(leaseMs));
   }
 
+  /** A clean restart by the operator: usually in time, now and then too late. */
+  restartNode(node: SimNode): void {
+    const { life } = node;
+    if (!life || life.isStopping || life.isFrozen) return;
+    const { restartMs } = this.options;
+    node.input(life, () => node.call(life, (core, now) => core.restart(now)));
+    const comeBack = (): void => {
+      if (node.life === life) {
+        this.queue.after(20, comeBack);
+        return;
+      }
+      const r = this.faultRandom;
+      this.bootLater(node, r.chance(0.8) ? r.exp(restartMs / 6) : restartMs * r.between(0.5, 1.6));
+    };
+    // The service manager loses patience.
+    this.queue.after(3 * this.options.limits.leaseMs, () => {
+      if (node.life === life) node.crash('restart took too long');
+    });
+    comeBack();
+  }
+
   /** A domain and name for one request: hot names, fresh ones, and some that were fresh a moment ago. */
   drawName(r: Prng): { domain: string; name: string } {
     const { domains, hotNames, hotShare } = this.options;
