@@ -12,6 +12,7 @@ import { readFileSync } from 'node:fs';
 import { uptime } from 'node:os';
 import { TsdlmError } from '../protocol/errors.js';
 import type { Millis } from '../protocol/ids.js';
+import { monotonicOffset } from '../protocol/monotonic.js';
 
 function factFromFile(path: string, what: string, wayOut: string): string {
   let text: string;
@@ -46,8 +47,7 @@ function hrtimeMs(): Millis {
   return seconds * 1000 + nanos / 1e6;
 }
 
-/** `performance.now()` is the clock of `process.hrtime()`, counted from the start of the process, and allocates nothing. */
-const OFFSET_MS = hrtimeMs() - performance.now();
+const OFFSET_MS = monotonicOffset({ hrtimeMs, performanceMs: () => performance.now() });
 
 /** Monotonic clock, milliseconds with fractions. Shared by all processes of this machine, never compared between machines. */
 export function nowMs(): Millis {
