@@ -7,6 +7,7 @@ import { EXIT_OK, EXIT_USAGE } from './exit-codes.js';
 import { fenceCommand } from './fence.js';
 import { lockCommand } from './lock.js';
 import { lvbCommand } from './lvb.js';
+import { mountCommand, umountCommand } from './mount.js';
 import { convertCommand, unlockCommand } from './owned.js';
 import { lsCommand, nodesCommand, showCommand, statusCommand } from './views.js';
 
@@ -38,6 +39,8 @@ export async function main(argv: readonly string[]): Promise<number> {
     showCommand,
     statusCommand,
     nodesCommand,
+    mountCommand,
+    umountCommand,
     fenceCommand,
     configCommand,
   ]) {

@@ -1,7 +1,7 @@
 /** `tsdlm ls`, `show`, `status` and `nodes`: what the daemon knows, laid out. The data is described in protocol/admin.ts. */
 import type { Command } from 'commander';
 import { detectDlmfs, type Found } from '../dlmfs/kernel-detect.js';
-import type { ListArgs, ListData, ListEntry, NodesData, ShowArgs, ShowData, StatusData } from '../protocol/admin.js';
+import type { FilesData, ListArgs, ListData, ListEntry, NodesData, ShowArgs, ShowData, StatusData } from '../protocol/admin.js';
 import type { Context } from './context.js';
 import { foundText } from './dlmfs.js';
 import { formatDuration } from './duration.js';
@@ -32,7 +32,7 @@ export function lsCommand(program: Command, context: () => Context): void {
 
 function listRow(lock: ListEntry): string[] {
   const others = lock.holders > 1 ? ` and ${lock.holders - 1} more` : '';
-  const owner = lock.isNodeOwned ? 'the node' : lock.owner;
+  const owner = lock.isOrphan ? 'orphan hold of a file' : lock.isNodeOwned ? 'the node' : lock.owner;
   return [
     lock.domain,
     lock.name,
@@ -110,10 +110,24 @@ function statusText(s: StatusData, dlm: Found): string {
     ],
     ['journal', `${s.journal.state}, ${megabytes} MB, ${s.journal.path}`],
     ['locks', `${s.locks.held} held, ${s.locks.waiting} waiting, ${s.sessions} sessions`],
+    ['files', filesText(s.files)],
     ['node-owned', s.nodeOwnedAllowed ? 'allowed' : 'refused: no fence method ends this machine'],
     ['dlmfs', foundText(dlm)],
   ]);
-  return text + s.warnings.map((warning) => `warning: ${plain(warning)}\n`).join('');
+  const orphans = s.files.orphans.map(
+    (o) =>
+      `orphan hold: ${plain(o.domain)}/${plain(o.name)} ${o.mode} of mount ${plain(o.mount)} for ${formatDuration(o.sinceMs)}: ` +
+      'unmount it (tsdlm umount), or when nobody uses it any more: tsdlm unlock --orphan\n',
+  );
+  return text + orphans.join('') + s.warnings.map((warning) => `warning: ${plain(warning)}\n`).join('');
+}
+
+function filesText(f: FilesData): string {
+  if (f.refusal !== null) return 'refused: no fence method ends this machine';
+  if (f.socket === null && f.listen === null) return 'not served';
+  const where = [f.socket, f.listen].filter((x) => x !== null).join(', ');
+  const open = f.mounts.reduce((sum, m) => sum + m.open, 0);
+  return `${where}, ${f.mounts.length} mounts, ${open} open, ${f.orphans.length} orphan holds`;
 }
 
 export function nodesCommand(program: Command, context: () => Context): void {

@@ -32,6 +32,8 @@ export interface LocalLock {
   readonly nodeOwned: boolean;
   /** The file door's mount that a node-owned lock belongs to; '' = none. */
   readonly door: string;
+  /** Files are open under it, as far as was told (setInUse). */
+  readonly isInUse: boolean;
   readonly who: string;
   readonly why: string;
   /** Free for the host: whatever finds the owner of the lock. */

@@ -10,6 +10,8 @@ import { countLocal, type LockDump, masteredResource, masteredResources, type Re
 import { openFence } from '../membership/fence-record.js';
 import type { TimeLimits } from '../membership/time-limits.js';
 import {
+  type FilesFreeArgs,
+  type FilesFreeData,
   LIST_PAGE_MAX,
   type ListData,
   type ListEntry,
@@ -24,6 +26,7 @@ import type { NodeId } from '../protocol/ids.js';
 import { type Mode, modeName } from '../protocol/modes.js';
 import type { ControlMessage } from '../protocol/peer-messages.js';
 import { FenceAdmin, type FenceAdminHost } from './fence-admin.js';
+import type { FileDoor } from './file-door.js';
 import type { SessionInfo } from './session-info.js';
 
 /** How long another node may take to answer a question. */
@@ -44,6 +47,7 @@ export interface AdminHost {
   journal(): { path: string; state: string; sizeBytes: number };
   sessions(): number;
   nodeOwnedAllowed: boolean;
+  files: Pick<FileDoor, 'data' | 'orphans' | 'freeOrphans'>;
   warnings(): string[];
   fencing: Pick<FenceAdminHost, 'runner' | 'monitor' | 'nodes' | 'log'>;
 }
@@ -79,6 +83,8 @@ export class Admin {
     switch (verb) {
       case 'status':
         return { ok: true, data: this.#status() };
+      case 'files-free':
+        return { ok: true, data: this.#freeFiles(asRecord(args), `${session?.pid ?? 0} ${session?.label ?? ''}`) };
       case 'nodes':
         return { ok: true, data: this.#nodes() };
       case 'ls':
@@ -172,6 +178,7 @@ export class Admin {
       sessions: h.sessions(),
       locks: countLocal(h.core.engine),
       nodeOwnedAllowed: h.nodeOwnedAllowed,
+      files: h.files.data(),
       warnings: [...this.#suspended(), ...this.#fence.warnings(), ...h.warnings()],
     };
   }
@@ -181,6 +188,15 @@ export class Admin {
     return [
       'this node is suspended: it has no quorum and grants nothing; its owners keep what they hold, for nobody is granted it before this machine was fenced',
     ];
+  }
+
+  #freeFiles(args: Record<string, unknown>, by: string): FilesFreeData {
+    const filter: FilesFreeArgs = { all: args.all === true };
+    for (const key of ['mount', 'domain', 'name'] as const) {
+      const value = args[key];
+      if (typeof value === 'string') filter[key] = value;
+    }
+    return { freed: this.#host.files.freeOrphans(filter, by) };
   }
 
   #nodes(): NodesData {
@@ -214,7 +230,8 @@ export class Admin {
     for (const { data } of others) if (Array.isArray(data)) all.push(...(data as ListEntry[]));
     const keyOf = (e: ListEntry): string => `${e.domain}\0${e.name}`;
     all.sort((a, b) => (keyOf(a) < keyOf(b) ? -1 : 1));
-    const locks = all.slice(0, LIST_PAGE_MAX);
+    const orphans = new Set(h.files.orphans().map((o) => `${o.domain}\0${o.name}`));
+    const locks = all.slice(0, LIST_PAGE_MAX).map((e) => (orphans.has(keyOf(e)) ? { ...e, isOrphan: true } : e));
     const last = locks.at(-1);
     return { locks, next: all.length > LIST_PAGE_MAX && last ? keyOf(last) : null };
   }
@@ -231,6 +248,7 @@ export class Admin {
       holders: r.holders,
       waiting: r.waiting,
       isNodeOwned: holders.some((l) => l.isNodeOwned),
+      isOrphan: false,
     };
   }
 

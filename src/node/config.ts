@@ -19,6 +19,7 @@ import type { NodeId } from '../protocol/ids.js';
 import { DOMAINS_MAX } from '../protocol/limits.js';
 import { defaultSocketPath, defaultStateDir } from '../protocol/paths.js';
 import { readFenceMethods } from './config-fence.js';
+import { defaultFilesSocket, type FilesConfig, readFiles } from './config-files.js';
 import { type ConfiguredNode, readNodes } from './config-nodes.js';
 import { Complaints, TableReader } from './config-reader.js';
 import { LOG_LEVELS, type LogLevel } from './log.js';
@@ -30,6 +31,11 @@ export const DEFAULT_PORT = 7719;
 const FENCE_MONITOR_MS = 60_000;
 const KEY_CHARS_MIN = 16;
 const KEY_CHARS_MAX = 4096;
+
+/** Why a node serves no mounts (rule 2). */
+export const FILES_REFUSED =
+  'files cannot be mounted from this node: nothing ends its machine, so a program that has a file open could go on after ' +
+  'others were granted its lock; give this node a fence method that ends the machine, or set unsafe_node_owned = true';
 
 export interface Config {
   /** File it came from, or '' for none. */
@@ -63,6 +69,10 @@ export interface Config {
   neverPaused: boolean;
   /** Rule 2: this node is ended by something other than its own lease, or the operator takes the risk. */
   nodeOwnedAllowed: boolean;
+  /** Rule 2 for files: as for node-owned locks, or a cluster of one. */
+  filesAllowed: boolean;
+  /** Mountable files (9P). */
+  files: FilesConfig;
   /** Who masters in domains that this cluster makes and that are not named below: any member (`peer`), or voters only (`servers`). */
   mastery: MasteryPolicy;
   domains: Map<string, { mastery: MasteryPolicy }>;
@@ -219,6 +229,7 @@ export function loadConfig(source: ConfigSource = {}): Config {
   const fenceMonitorMs = top.integer('fence_monitor_ms', 0, 3_600_000, ' milliseconds; 0 = never');
   const mastery = top.oneOf('mastery', MASTERY_POLICIES) ?? 'peer';
   const domains = readDomains(top, mastery);
+  const { usesDefault: usesDefaultFiles, ...files } = readFiles(top, complaints);
   const stateDir = top.text('state_dir');
   const machineId = top.text('machine_id', { pattern: /^[0-9a-f]{32}$/, wanted: '32 hexadecimal digits, as in /etc/machine-id' });
   const bootIdFile = top.text('boot_id_file');
@@ -271,8 +282,14 @@ export function loadConfig(source: ConfigSource = {}): Config {
   ] as const) {
     if (path !== undefined && !isAbsolute(path)) complaints.at(top.lineOf(what), `${what} = "${path}" must be an absolute path`);
   }
+  const nodeOwnedAllowed = unsafeNodeOwned || (self?.fence.some((level) => level.every((name) => name !== 'self')) ?? false);
+  // In a cluster of one nobody else is granted what this node holds, whatever becomes of its lease.
+  const filesAllowed = nodeOwnedAllowed || nodes.length === 1;
+  if (files.isAsked && !filesAllowed && self !== undefined) complaints.at(top.lineOf('files'), `[files]: ${FILES_REFUSED}`);
   complaints.throwIfAny();
   const me = self as ConfiguredNode;
+  const socketPath = overrides.socket ?? socket ?? defaultSocketPath(env, uid);
+  if (usesDefaultFiles) files.socket = defaultFilesSocket(socketPath);
 
   return {
     file,
@@ -284,7 +301,7 @@ export function loadConfig(source: ConfigSource = {}): Config {
     stateDir: overrides.stateDir ?? stateDir ?? defaultStateDir(env, uid),
     machineId: machineId ?? null,
     bootIdFile: bootIdFile ?? null,
-    socket: overrides.socket ?? socket ?? defaultSocketPath(env, uid),
+    socket: socketPath,
     socketMode: Number.parseInt(socketMode ?? '0660', 8),
     socketGroup: socketGroup ?? '',
     listen: nodes.length > 1 ? { host: listen.host ?? me.host, port: listen.port ?? me.port } : null,
@@ -293,7 +310,9 @@ export function loadConfig(source: ConfigSource = {}): Config {
     fenceMonitorMs: fenceMonitorMs ?? FENCE_MONITOR_MS,
     unsafeNodeOwned,
     neverPaused,
-    nodeOwnedAllowed: unsafeNodeOwned || me.fence.some((level) => level.every((name) => name !== 'self')),
+    nodeOwnedAllowed,
+    filesAllowed,
+    files,
     mastery,
     domains,
     logLevel: overrides.logLevel ?? logLevel ?? 'info',

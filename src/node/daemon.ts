@@ -17,9 +17,10 @@ import type { Incarnation, NodeId } from '../protocol/ids.js';
 import type { PeerMessage } from '../protocol/peer-messages.js';
 import { Admin } from './admin.js';
 import { CoreClock, MonotonicCore } from './clock-core.js';
-import { type Config, configChecksum } from './config.js';
+import { type Config, configChecksum, FILES_REFUSED } from './config.js';
 import { bootId, isVirtualMachine, machineId } from './facts.js';
 import { devicesOf } from './fence-admin.js';
+import { FileDoor } from './file-door.js';
 import { type Journal, openJournal } from './journal.js';
 import type { Log } from './log.js';
 import { PeerNet } from './peer-net.js';
@@ -43,6 +44,7 @@ export class Daemon {
   readonly #core: NodeCore;
   readonly #peers: PeerNet | null;
   readonly #sessions: SessionServer;
+  readonly #files: FileDoor;
   readonly #admin: Admin;
   readonly #fencing: FenceRunner;
   readonly #monitor: FenceMonitor;
@@ -157,6 +159,7 @@ export class Daemon {
       log,
       admin: (verb, args, session) => this.#admin.run(verb, args, session),
     });
+    this.#files = this.#makeFiles(log);
     this.#admin = this.#makeAdmin();
   }
 
@@ -164,6 +167,7 @@ export class Daemon {
 
   async #open(): Promise<void> {
     await this.#sessions.listen();
+    await this.#files.listen();
     if (this.#peers) {
       await this.#peers.listen();
       this.#peers.start();
@@ -262,13 +266,22 @@ export class Daemon {
         log('info', isMember ? 'joined' : 'not-a-member', { epoch: this.#core?.view.epoch ?? 0 });
       },
       granted: (lock) => {
+        if (this.#files.granted(lock)) return;
         if (lock.ctx === null && lock.nodeOwned) this.#sessions.adoptNodeOwned(lock);
         else this.#sessions.granted(lock);
       },
-      denied: (lock, code) => this.#sessions.denied(lock, code),
-      released: (lock) => this.#sessions.released(lock),
-      bast: (lock, mode) => this.#sessions.bast(lock, mode),
-      lost: (lock, code) => this.#sessions.lost(lock, code),
+      denied: (lock, code) => {
+        if (!this.#files.denied(lock, code)) this.#sessions.denied(lock, code);
+      },
+      released: (lock) => {
+        if (!this.#files.released(lock)) this.#sessions.released(lock);
+      },
+      bast: (lock, mode) => {
+        if (!this.#files.bast(lock, mode)) this.#sessions.bast(lock, mode);
+      },
+      lost: (lock, code) => {
+        if (!this.#files.lost(lock, code)) this.#sessions.lost(lock, code);
+      },
       note: log,
     };
   }
@@ -277,6 +290,23 @@ export class Daemon {
     if (msg.k === 'Query') this.#admin.onQuery(from, msg);
     else if (msg.k === 'QueryReply') this.#admin.onQueryReply(msg);
     else this.#step(() => this.#core.receive(this.#now(), from, msg));
+  }
+
+  #makeFiles(log: (level: 'info' | 'warn' | 'error', event: string, data: Record<string, unknown>) => void): FileDoor {
+    const { config } = this.#o;
+    const { socket, mode, group, listen } = config.files;
+    return new FileDoor({
+      core: this.#core,
+      now: this.#now,
+      isLeased: () => this.#core.leaseUntil > this.#now(),
+      node: config.self.name,
+      startCount: this.#incarnation.startCount,
+      socket: socket === null ? null : { path: socket, mode: mode ?? config.socketMode, group: group ?? config.socketGroup },
+      tcp: listen,
+      refusal: config.filesAllowed ? null : FILES_REFUSED,
+      log,
+      guard: (work) => this.#step(work),
+    });
   }
 
   #makeAdmin(): Admin {
@@ -297,6 +327,7 @@ export class Daemon {
       journal: () => ({ path: config.stateDir, state: this.#isOver ? 'failed' : 'ok', sizeBytes: bytesIn(config.stateDir) }),
       sessions: () => this.#sessions.sessions().length,
       nodeOwnedAllowed: config.nodeOwnedAllowed,
+      files: this.#files,
       warnings: () => [...config.warnings, ...this.#fencing.warnings(), ...this.#monitor.warnings()],
       fencing: {
         runner: this.#fencing,
@@ -354,7 +385,19 @@ export class Daemon {
   async stop(): Promise<void> {
     if (this.#isOver) return;
     await this.#sessions.close();
-    if (this.#core.isMember) {
+    await this.#files.close();
+    // A node that leaves owns nothing, but programs may still act under the files that they have open (rule 6).
+    const open = this.#files.openCount;
+    if (open > 0) {
+      this.#o.log.error('stopped-with-open-files', {
+        files: this.#files
+          .orphans()
+          .map((o) => `${o.domain}/${o.name}`)
+          .slice(0, 20),
+        open,
+        why: 'the node cannot leave: it is fenced unless this daemon is started again in time; end the programs and tsdlm umount first',
+      });
+    } else if (this.#core.isMember) {
       let timer: NodeJS.Timeout | undefined;
       await Promise.race([
         new Promise<void>((resolve) => {

@@ -18,6 +18,7 @@
  *   fence-node     FenceOrderArgs     FenceOrderData     the leader (TSDLM_NOT_ALLOWED with the reason when it refuses)
  *   fence-confirm  FenceOrderArgs     FenceOrderData     the leader (likewise)
  *   fence-trust    FenceTrustArgs     FenceTrustData     the leader, through the log
+ *   files-free     FilesFreeArgs      FilesFreeData      the daemon
  *   unlock     UnlockArgs             UnlockData    the session server (node-owned locks of this node)
  *   convert    ConvertArgs            ConvertData   the session server (node-owned locks of this node)
  */
@@ -59,6 +60,7 @@ export interface StatusData {
   /** Locks of owners on this node: granted ones and waiting requests. */
   locks: { held: number; waiting: number };
   nodeOwnedAllowed: boolean;
+  files: FilesData;
   /** Sentences an operator should read: fence methods that fail, unsafe settings, a node that cannot be fenced. */
   warnings: string[];
 }
@@ -106,6 +108,8 @@ export interface ListEntry {
   holders: number;
   waiting: number;
   isNodeOwned: boolean;
+  /** A file of the answering node that was open when its mount, or daemon, went away (rule 6). */
+  isOrphan: boolean;
 }
 
 export interface ShowArgs {
@@ -259,4 +263,48 @@ export interface FenceOrderData {
   node: NodeRef;
   startCount: number;
   leader: NodeRef;
+}
+
+/** The mountable files of the answering node. */
+export interface FilesData {
+  /** Path where mounts connect; null = they cannot. */
+  socket: string | null;
+  /** host:port on loopback, or null. */
+  listen: string | null;
+  /** Why this node serves no mounts (rule 2), or null. */
+  refusal: string | null;
+  mounts: FilesMount[];
+  /** Files that were open when their mount lost its connection, or the daemon ended: never recalled. */
+  orphans: FilesOrphan[];
+  /** Messages answered with an error because they made no sense, and connections ended for what the client did. */
+  refusedMessages: number;
+  endedConnections: number;
+}
+export interface FilesMount {
+  /** Its aname, as `tsdlm mount` gives it, or a number. */
+  mount: string;
+  sinceMs: number;
+  domains: number;
+  files: number;
+  open: number;
+  /** Opens that wait. */
+  waiting: number;
+}
+export interface FilesOrphan {
+  mount: string;
+  domain: string;
+  name: string;
+  mode: ModeName;
+  holders: number;
+  sinceMs: number;
+}
+/** What is given must fit: a mount's, a name's, or (`all`) all orphan holds of the answering node. */
+export interface FilesFreeArgs {
+  mount?: string;
+  domain?: string;
+  name?: string;
+  all?: boolean;
+}
+export interface FilesFreeData {
+  freed: FilesOrphan[];
 }

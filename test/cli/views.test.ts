@@ -29,6 +29,15 @@ const STATUS: StatusData = {
   sessions: 4,
   locks: { held: 2, waiting: 1 },
   nodeOwnedAllowed: false,
+  files: {
+    socket: '/run/tsdlm/9p.sock',
+    listen: null,
+    refusal: null,
+    mounts: [{ mount: '00112233445566aa:/dlm', sinceMs: 5000, domains: 1, files: 2, open: 1, waiting: 0 }],
+    orphans: [{ mount: '99:/old', domain: 'vip', name: 'master', mode: 'EX', holders: 1, sinceMs: 61_000 }],
+    refusedMessages: 0,
+    endedConnections: 0,
+  },
   warnings: ['fence method ipmi of node beta failed 3 times'],
 };
 const NODES: NodesData = {
@@ -69,6 +78,7 @@ const entry = (name: string): ListData['locks'][number] => ({
   holders: 1,
   waiting: 2,
   isNodeOwned: false,
+  isOrphan: false,
 });
 const SHOW: ShowData = {
   domain: 'default',

@@ -78,7 +78,7 @@ t.test('a holder hears at once that somebody waits', async (t) => {
   await (await within('the grant', waiting)).close();
 });
 
-t.test('the program is gone: what it had open is free at once (the other door keeps it: rule 6)', async (t) => {
+t.test('the program is gone: what it had open is free at once (the other door keeps it: rule 6)', async () => {
   const [a, b] = [await mountOn(1), await mountOn(2)];
   await Promise.all([a.mkdir('/gone'), b.mkdir('/gone')]);
   await a.open('/gone/l', RW_CREAT);
