@@ -6,6 +6,7 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { Engine } from '../src/master/engine.js';
 import type { EngineOutput, LocalLock, LockOptions } from '../src/master/types.js';
+import { blankNode } from '../src/membership/node-table.js';
 import type { View } from '../src/membership/types.js';
 import { EX } from '../src/protocol/modes.js';
 import type { Benchmark, Context } from './context.js';
@@ -61,23 +62,11 @@ function viewOfOne(): View {
   return {
     epoch: 1,
     table: 1,
+    limits: null,
+    retired: [],
     clusterId: 'bench',
     nextDom: 2,
-    nodes: [
-      {
-        id: 1,
-        name: 'n1',
-        voter: true,
-        fence: [['self']],
-        state: 'in',
-        incarnation,
-        nodeOwned: false,
-        armedMs: 0,
-        fencedBy: '',
-        restartMs: 0,
-        since: 1,
-      },
-    ],
+    nodes: [{ ...blankNode({ id: 1, name: 'n1', voter: true, fence: [['self']] }, 'j'), state: 'in', incarnation, since: 1 }],
     domains: [
       {
         dom: 1,

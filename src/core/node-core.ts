@@ -50,6 +50,7 @@ export class NodeCore implements CoreApi {
   private views: View[] = [];
   private commands: Command[] = [];
   private overReason: string | null = null;
+  private overAtLeast: StartCount = 0;
   private lastMember = false;
   private lastHoldUntil: Millis = 0;
   private lastSuspended = false;
@@ -66,8 +67,9 @@ export class NodeCore implements CoreApi {
         this.views.push(view);
       },
       fence: (request: FenceRequest) => out.fence(request),
-      incarnationOver: (reason) => {
+      incarnationOver: (reason, atLeast) => {
         this.overReason = reason;
+        this.overAtLeast = atLeast;
       },
       note: (level, event, data) => out.note(level, event, data),
     };
@@ -141,7 +143,7 @@ export class NodeCore implements CoreApi {
         this.commands = [];
         this.engine.reset(now);
         this.announce(now);
-        this.out.incarnationOver(reason);
+        this.out.incarnationOver(reason, this.overAtLeast);
       } else if (this.views.length > 0) {
         const view = this.views.shift() as View;
         this.engine.applyView(now, view);

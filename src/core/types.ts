@@ -27,8 +27,8 @@ export interface CoreOutput extends Omit<EngineOutput, 'send' | 'propose'> {
   send(to: NodeId, msg: PeerMessage): void;
   persist(batch: PersistBatch): void;
   fence(request: FenceRequest): void;
-  /** Raise the start count in the journal (synced), then call reincarnate. */
-  incarnationOver(reason: string): void;
+  /** Raise the start count in the journal (synced), to at least `atLeast`, then call reincarnate. */
+  incarnationOver(reason: string, atLeast: StartCount): void;
   /**
    * Holds of this node end at `until` (own clock); 0 = over now. `isSuspended`: the lease itself is over and nothing is granted,
    * but what is held goes on: the node moves the deadline by itself (rule 20).

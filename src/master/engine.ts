@@ -27,7 +27,15 @@ import {
 import { Lock, ST_CONVERTING, ST_GONE, ST_HELD, ST_LOCKING, ST_NEW, WAIT_CLAIM } from './lock.js';
 import { RES_OWNED } from './lockres.js';
 import { tickMastery } from './mastery.js';
-import { contradiction, isContradicted, isNodeOwnedMarked, proposeJoin, proposeLeft, proposeWanted } from './proposals.js';
+import {
+  contradiction,
+  isContradicted,
+  isNodeOwnedMarked,
+  isWitness,
+  proposeJoin,
+  proposeLeft,
+  proposeWanted,
+} from './proposals.js';
 import { modeInForce } from './rebuild.js';
 import { applyDomainView, placeClaim, placeLateClaim, sendDoneWhenReady } from './recovery.js';
 import { isHandedOver, restartClaims } from './restart.js';
@@ -147,6 +155,11 @@ export class Engine {
     if (s.isStopping) {
       lock.st = ST_GONE;
       s.out.denied(lock, 'TSDLM_STOPPING');
+      return lock;
+    }
+    if (isWitness(s)) {
+      lock.st = ST_GONE;
+      s.out.denied(lock, 'TSDLM_WITNESS');
       return lock;
     }
     if (isReady) {

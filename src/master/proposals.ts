@@ -14,6 +14,11 @@ export function ownRecord(s: EngineState): NodeView | null {
   return me?.incarnation?.startCount === s.startCount ? me : null;
 }
 
+/** This node votes and owns nothing: it is in no domain, so nobody here gets a lock. */
+export function isWitness(s: EngineState): boolean {
+  return s.view.nodes.some((n) => n.id === s.self && n.witness);
+}
+
 /**
  * Node-owned locks may be granted: the view knows that this node has some, so that its lease alone never counts as its
  * end (rule 2); or the operator takes that risk.

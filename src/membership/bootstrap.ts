@@ -7,10 +7,13 @@
  * down the ids of all. From then on a blank journal is taken into use only by a voter whose id stands in that set (it
  * was there at the beginning and merely slower). The cluster's id follows from the set, so nobody has to hand it out.
  * A probe names the asker's journal and the answer repeats it: an answer to an earlier life of the node counts for nothing.
+ * Once the cluster exists, every node whose journal is empty asks, with or without a vote: the answer says which journal the log knows
+ * for it. None, or this very one (it is new, or was readmitted): it may take part, as a learner unless the log gives it a vote.
+ * Another: it is lost. An answer may be outdated, so whoever counts votes and disks looks at the journal himself (raft.ts).
  */
-import type { Millis, NodeId } from '../protocol/ids.js';
+import { type Millis, NODE_MAX, type NodeId, type StartCount } from '../protocol/ids.js';
 import type { ControlMessage } from '../protocol/peer-messages.js';
-import { record, text } from '../protocol/schema.js';
+import { list, node, record, text, u32, u53 } from '../protocol/schema.js';
 import type { Durable } from './durable.js';
 import { journalLostText } from './joins.js';
 import type { PersistedState } from './types.js';
@@ -26,17 +29,45 @@ interface Answer {
 export interface BootstrapHost {
   send(to: NodeId, msg: ControlMessage): void;
   note(level: 'info' | 'warn' | 'error', event: string, data: Record<string, unknown>): void;
+  /** What our log knows of a node, null when it is not in the table; undefined: our log names no cluster. */
+  record(node: NodeId): { journal: string; floor: StartCount } | null | undefined;
+  /** This journal may be filled; incarnations with start counts up to `floor` were of an earlier one. */
+  admitted(floor: StartCount): void;
+  /** Where all nodes are reached, by our log. */
+  places(): NodePlace[];
 }
 
-/** `known` of a BootProbe: in a question null; in an answer whose journal asked, and the set if there is one. */
+/** Where a node is reached. */
+export interface NodePlace {
+  id: NodeId;
+  name: string;
+  host: string;
+  port: number;
+}
+const placesField = list(record('place', { id: node, name: text(255), host: text(255), port: u32 }), NODE_MAX);
+
+/** How long a question of a node with another journal is remembered, for its readmission. */
+const ASKED_MS = 10_000;
+
+/**
+ * `known` of a BootProbe: in a question null; in an answer whose journal asked, the set if there is one, and what the log of the
+ * cluster says of the asker: the journal it knows for it, '' for none; null when the asker is not in the node table; and for who is in
+ * it, the start counts that its earlier journal used, and where the others are reached (its configuration may name a few only).
+ */
 const answerField = record('answer', { asked: text(64) });
 const bootField = record('boot', { clusterId: text(64) });
 const journalField = text(64);
+
+interface Asked {
+  journalId: string;
+  at: Millis;
+}
 
 export class Bootstrap {
   private boot: Boot | null;
   private readonly self: NodeId;
   private readonly voters: readonly NodeId[];
+  private readonly peers: readonly NodeId[];
   private readonly journalId: string;
   private readonly hasLog: boolean;
   private readonly periodMs: Millis;
@@ -44,14 +75,23 @@ export class Bootstrap {
   private readonly host: BootstrapHost;
   private readonly answers = new Map<NodeId, Answer>();
   private probeAt: Millis = Number.NEGATIVE_INFINITY;
+  /** Where the others are, by the word of one that was asked; [] while nobody said so. */
+  places: readonly NodePlace[] = [];
+  private readonly heard = new Set<NodeId>();
   private deciding = false;
   private lost = false;
+  /** The log knows no other journal for this node: it may be filled. */
+  private admitted = false;
+  /** Nodes with an empty journal that asked us. */
+  private readonly asked = new Map<NodeId, Asked>();
 
   constructor(
     options: {
       self: NodeId;
       /** By the configuration: who must be there at the first start. */
       voters: readonly NodeId[];
+      /** All others of the configuration: any of them may know. */
+      peers: readonly NodeId[];
       journalId: string;
       boot: Boot | null;
       /** The journal holds log entries: it is in use, whatever vote the configuration gives this node now. */
@@ -63,6 +103,7 @@ export class Bootstrap {
   ) {
     this.self = options.self;
     this.voters = options.voters;
+    this.peers = options.peers;
     this.journalId = options.journalId;
     this.boot = options.boot;
     this.hasLog = options.hasLog;
@@ -72,18 +113,24 @@ export class Bootstrap {
     if (this.boot !== null && this.boot.known[String(this.self)] !== this.journalId) this.setLost();
   }
 
-  /** A voter whose journal is not (yet) in use: it takes no part in consensus. */
+  /** A node whose journal is not (yet) in use: it takes no part in consensus. */
   get isBlank(): boolean {
-    return this.lost || (this.boot === null && !this.hasLog && this.voters.includes(this.self));
+    return this.lost || (this.boot === null && !this.hasLog && !this.admitted);
   }
 
   get clusterId(): string {
     return this.boot?.clusterId ?? '';
   }
 
-  /** Journal id noted for a voter at the bootstrap. */
-  knownJournal(id: NodeId): string | undefined {
-    return this.boot?.known[String(id)];
+  /** Journal ids noted at the bootstrap, by node number. */
+  get journals(): Record<string, string> {
+    return { ...this.boot?.known };
+  }
+
+  /** Journal with which a node asked lately, '' for none. */
+  askedWith(now: Millis, node: NodeId): string {
+    const asked = this.asked.get(node);
+    return asked !== undefined && now - asked.at <= ASKED_MS ? asked.journalId : '';
   }
 
   get isLost(): boolean {
@@ -92,27 +139,39 @@ export class Bootstrap {
 
   tick(now: Millis): void {
     if (!this.isBlank || this.deciding || this.boot !== null) return;
-    if (this.voters.length === 1) {
+    if (this.voters.length === 1 && this.voters[0] === this.self && !this.lost) {
       this.decide();
       return;
     }
     if (now - this.probeAt < this.periodMs) return;
     this.probeAt = now;
-    for (const voter of this.voters) {
-      if (voter !== this.self) {
-        this.host.send(voter, { k: 'BootProbe', journalId: this.journalId, reply: false, blank: true, known: null });
-      }
+    // Also those that only an answer named: the leader must know with which journal we ask.
+    const others = new Set([...this.peers, ...this.places.map((p) => p.id), ...this.heard]);
+    for (const peer of others) {
+      if (peer === this.self) continue;
+      this.host.send(peer, { k: 'BootProbe', journalId: this.journalId, reply: false, blank: true, known: null });
     }
   }
 
-  receive(from: NodeId, msg: Probe): void {
-    if (!this.voters.includes(from) || !this.voters.includes(this.self)) return;
+  receive(now: Millis, from: NodeId, msg: Probe): void {
     if (!msg.reply) {
-      const known = { asked: msg.journalId, boot: this.boot };
-      this.host.send(from, { k: 'BootProbe', journalId: this.journalId, reply: true, blank: this.boot === null, known });
+      const node = this.host.record(from);
+      if (msg.blank && node != null) this.asked.set(from, { journalId: msg.journalId, at: now });
+      const log = node == null ? null : { log: node.journal, floor: node.floor, places: this.host.places() };
+      const known = { asked: msg.journalId, boot: this.boot, ...(log ?? {}) };
+      this.host.send(from, { k: 'BootProbe', journalId: this.journalId, reply: true, blank: this.isBlank, known });
       return;
     }
     if (this.boot !== null || this.deciding || !answerField.is(msg.known) || msg.known.asked !== this.journalId) return;
+    const known = msg.known as { boot?: unknown; log?: unknown; floor?: unknown; places?: unknown };
+    if (placesField.is(known.places)) this.places = known.places.map(({ id, name, host, port }) => ({ id, name, host, port }));
+    const boot = parseBoot(known.boot, this.voters);
+    if (boot?.known[String(this.self)] === this.journalId) {
+      this.take(boot);
+      return;
+    }
+    if (this.takeLogWord(known.log, known.floor)) return;
+    if (!this.voters.includes(from) || !this.voters.includes(this.self)) return;
     if (msg.blank) {
       if (msg.journalId.length === 0) return;
       this.answers.set(from, { journalId: msg.journalId, blank: true });
@@ -120,10 +179,22 @@ export class Bootstrap {
       return;
     }
     this.answers.set(from, { journalId: msg.journalId, blank: false });
-    const boot = parseBoot((msg.known as { boot?: unknown }).boot, this.voters);
-    if (boot === null) return;
-    if (boot.known[String(this.self)] === this.journalId) this.take(boot);
-    else this.setLost();
+    if (boot !== null) this.setLost();
+  }
+
+  /** What the other side's log says of our journal. True when that settles it. */
+  private takeLogWord(log: unknown, floor: unknown): boolean {
+    if (!journalField.is(log) || !u53.is(floor)) return false;
+    if (log !== '' && log !== this.journalId) {
+      if (!this.admitted) this.setLost();
+      return true;
+    }
+    if (!this.isBlank) return true;
+    this.lost = false;
+    this.admitted = true;
+    this.host.admitted(floor);
+    this.host.note('info', 'journal-admitted', { journalId: this.journalId });
+    return true;
   }
 
   private decide(): void {
@@ -143,6 +214,17 @@ export class Bootstrap {
       this.lost = false;
       this.host.note('info', 'bootstrap', { clusterId: boot.clusterId, voters: Object.keys(boot.known).length });
     });
+  }
+
+  /** A leader spoke to us while our journal is empty: it may be none of those that we were configured with. */
+  hears(from: NodeId): void {
+    if (this.heard.size < NODE_MAX) this.heard.add(from);
+  }
+
+  /** The leader knows another journal for this node: whoever said that ours may be filled had an old log. */
+  disown(): void {
+    this.admitted = false;
+    this.setLost();
   }
 
   private setLost(): void {

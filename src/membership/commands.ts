@@ -9,7 +9,8 @@ import type { Incarnation, NodeId } from '../protocol/ids.js';
 import { NODE_MAX } from '../protocol/ids.js';
 import { bool, domain, type Field, type FieldTable, list, node, num, record, text, u32, u53 } from '../protocol/schema.js';
 import { FENCE_DETAIL_BYTES } from './fence-record.js';
-import { type Command, MASTERY_POLICIES, type MasteryPolicy, type NodeConfig } from './types.js';
+import { deriveTimeLimits } from './time-limits.js';
+import { type Command, type LimitValues, MASTERY_POLICIES, type MasteryPolicy, type NodeConfig } from './types.js';
 
 const id = text(64);
 
@@ -23,7 +24,39 @@ export const incarnationField = record('incarnation', {
 
 /** What the node table says of a node. */
 export const nodeFields = { id: node, name: text(255), voter: bool, fence: list(list(text(64), 16), 16) };
-const nodesField = list(record('node', nodeFields), NODE_MAX);
+const fenceField = nodeFields.fence;
+/** As a command has it: role and address may be left out. */
+const specField: Field<NodeConfig> = {
+  kind: 'node',
+  is: (v: unknown): v is NodeConfig => plainSpec.is(v) && hasAddress(v),
+};
+const plainSpec = record('node', nodeFields);
+const nodesField = list(specField, NODE_MAX);
+const host = text(255);
+
+function hasAddress(value: object): boolean {
+  const spec = value as Partial<NodeConfig>;
+  if (spec.witness !== undefined && typeof spec.witness !== 'boolean') return false;
+  if (spec.host !== undefined && !host.is(spec.host)) return false;
+  return spec.port === undefined || (u32.is(spec.port) && spec.port < 65536);
+}
+
+/** Journal ids by node number. */
+const journalsField: Field<Record<string, string>> = {
+  kind: 'journals',
+  is: (v: unknown): v is Record<string, string> =>
+    typeof v === 'object' && v !== null && Object.keys(v).length <= NODE_MAX && Object.values(v).every((j) => id.is(j)),
+};
+
+const milliseconds: Field<number> = { kind: 'ms', is: (v: unknown): v is number => num.is(v) && v > 0 };
+/** Time limits; that they fit each other, deriveTimeLimits says. */
+export const limitsField = record('limits', {
+  heartbeatMs: milliseconds,
+  leaseMs: milliseconds,
+  suspectMs: milliseconds,
+  deadMs: milliseconds,
+  electionMs: milliseconds,
+});
 
 export const reason = text(200);
 /** All method names of one fence level, joined. */
@@ -50,8 +83,15 @@ export const fenceTry = {
 
 const TABLES: Readonly<Record<Command['c'], FieldTable>> = {
   noop: {},
-  cluster: { id, nodes: nodesField, mastery: masteryField },
+  cluster: { id, nodes: nodesField, journals: journalsField, limits: limitsField, mastery: masteryField },
   voter: { table: u32, node, on: bool },
+  wantVote: { table: u32, node, on: bool },
+  nodeAdd: { table: u32, spec: specField },
+  nodeRemove: { table: u32, node },
+  nodeSet: { table: u32, node, host, port: u32, fence: fenceField },
+  readmit: { table: u32, node, journal: id, vote: bool },
+  limits: { table: u32, limits: limitsField },
+  limitsSettled: { table: u32 },
   join: { node, inc: incarnationField, keeps: bool },
   suspect: about,
   alive: about,
@@ -105,6 +145,8 @@ export function parseCommand(value: unknown): Command | null {
   }
   if ('node' in command && command.node === 0) return null;
   if (kind === 'cluster' && !isTable(command.nodes as NodeConfig[])) return null;
+  if (kind === 'nodeAdd' && (command.spec as NodeConfig).id === 0) return null;
+  if ('limits' in command && !fits(command.limits as LimitValues)) return null;
   if (kind === 'join' && (command.inc as Incarnation).startCount === 0) return null;
   return command as Command;
 }
@@ -123,12 +165,30 @@ export function mayPropose(from: NodeId, command: Command): boolean {
 /** Records anew, with the fields that the tables name. */
 function cleanField(key: string, value: unknown): unknown {
   if (key === 'inc') return cleanIncarnation(value as Incarnation);
+  if (key === 'spec') return cleanNode(value as NodeConfig);
+  if (key === 'limits') return cleanLimits(value as LimitValues);
+  if (key === 'journals') return { ...(value as Record<string, string>) };
+  if (key === 'fence') return (value as string[][]).map((level) => level.slice());
   if (key === 'nodes') return (value as NodeConfig[]).map(cleanNode);
   return value;
 }
 
-function cleanNode({ id, name, voter, fence }: NodeConfig): NodeConfig {
-  return { id, name, voter, fence: fence.map((level) => level.slice()) };
+function cleanNode({ id, name, voter, witness = false, host = '', port = 0, fence }: NodeConfig): NodeConfig {
+  return { id, name, voter, witness, host, port, fence: fence.map((level) => level.slice()) };
+}
+
+function cleanLimits({ heartbeatMs, leaseMs, suspectMs, deadMs, electionMs }: LimitValues): LimitValues {
+  return { heartbeatMs, leaseMs, suspectMs, deadMs, electionMs };
+}
+
+/** Limits that do not fit each other would stop every node that applies them. */
+function fits(limits: LimitValues): boolean {
+  try {
+    deriveTimeLimits(limits);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function cleanIncarnation(inc: Incarnation): Incarnation {

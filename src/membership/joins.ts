@@ -19,8 +19,6 @@ export type JoinVerdict = { what: 'admit'; keeps: boolean } | { what: 'wait'; wh
 export interface JoinContext {
   view: View;
   presence: Presence;
-  /** Journal id that the voters noted at the bootstrap, if the node is one of them. */
-  knownJournal: string | undefined;
   /** When the incarnation that the view shows is certainly over. */
   overAt: Millis;
   /** The incarnation that asks answers for what owners on its node hold from before: session locks stay (rules 1, 3). */
@@ -35,12 +33,13 @@ export function judgeJoin(now: Millis, id: NodeId, inc: Incarnation, context: Jo
   const { view, presence } = context;
   const node = findNode(view, id);
   if (node === undefined) {
-    return refuse('TSDLM_UNKNOWN_NODE', `node ${id} is not in the cluster's configuration: add it there on all nodes`);
+    return refuse('TSDLM_UNKNOWN_NODE', `node ${id} is not in the cluster's node table: tsdlm node add puts it there`);
   }
   const old = node.incarnation;
   let keeps = false;
-  const journal = old?.journalId ?? context.knownJournal;
-  if (journal !== undefined && journal !== inc.journalId) return refuse('TSDLM_JOURNAL_LOST', journalLostText(id));
+  if (node.journal !== '' && node.journal !== inc.journalId) return refuse('TSDLM_JOURNAL_LOST', journalLostText(id));
+  // It raises its start count above those of its earlier journal as soon as it has seen the view.
+  if (inc.startCount <= node.floor) return wait('start count');
   if (old !== null) {
     const same = inc.startCount === old.startCount && inc.bootId === old.bootId && inc.machineId === old.machineId;
     if (inc.startCount <= old.startCount) {
@@ -92,7 +91,7 @@ function linksReady(now: Millis, id: NodeId, inc: Incarnation, context: JoinCont
 export function journalLostText(id: NodeId): string {
   return (
     `node ${id} has another journal than the cluster knows: its state directory was lost or replaced. Put the old state ` +
-    'directory back, or give the machine a new node number without a vote in the configuration of all nodes'
+    'directory back, or let it in as a new node: tsdlm node readmit NAME on a node of the quorum'
   );
 }
 

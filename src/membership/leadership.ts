@@ -15,11 +15,22 @@ import { logText } from './fence-record.js';
 import { Gate } from './gate.js';
 import { judgeJoin } from './joins.js';
 import { type AckMemory, LeaderLeases, type OwnLease } from './lease.js';
+import { type LimitsInForce, limitValues } from './limits-in-force.js';
 import type { Presence } from './presence.js';
 import type { Raft } from './raft.js';
-import { restartWaitMs, type TimeLimits } from './time-limits.js';
-import type { Command, FenceVerdict, MasteryPolicy, MembershipOutput, NodeConfig, TableCommand, View } from './types.js';
-import { applyCommand, findNode, isLiveAs } from './view.js';
+import { judgeTable, LimitsChange } from './table-change.js';
+import { restartWaitMs } from './time-limits.js';
+import type {
+  Command,
+  FenceVerdict,
+  MasteryPolicy,
+  MembershipOutput,
+  NodeConfig,
+  NodeView,
+  TableCommand,
+  View,
+} from './types.js';
+import { applyCommand, findNode, isLive, isLiveAs } from './view.js';
 import { type TableVerdict, VoterChanges } from './voter-change.js';
 
 /** Commands that a leader takes before the first of them is committed. */
@@ -31,7 +42,7 @@ export interface LeadershipContext {
   self: NodeId;
   /** The nodes as configured, for a log that does not name them yet. */
   nodes: readonly NodeConfig[];
-  limits: TimeLimits;
+  limits: LimitsInForce;
   /** Of the domain `default`, in a new log. */
   mastery: MasteryPolicy;
   output: MembershipOutput;
@@ -55,6 +66,7 @@ export class Leadership {
   private readonly leases: LeaderLeases;
   private readonly gate: Gate;
   private readonly voterChanges = new VoterChanges();
+  private readonly limitsChange = new LimitsChange();
   /** Time of the last tick as a leader. */
   private now: Millis = 0;
   private ops = 0;
@@ -90,6 +102,7 @@ export class Leadership {
     this.restartOverAt.clear();
     // When it began our predecessor knew: from now on is never too short.
     this.noteRestarts(now);
+    this.limitsChange.begin();
   }
 
   end(now: Millis): void {
@@ -108,11 +121,12 @@ export class Leadership {
     this.now = now;
     this.renewOwn(now);
     this.gate.tick(now, this.c.view());
+    this.tendTable(now);
   }
 
   /** Whoever acknowledges is heard; who is a member gets what is left of our own lease. */
   heard(now: Millis, from: NodeId, msg: Extract<ControlMessage, { k: 'HeartbeatAck' }>): void {
-    this.c.presence.heard(now, from, msg.startCount, msg.down);
+    this.c.presence.heard(now, from, msg.startCount, msg.down, msg.limits);
     this.leases.acknowledged(now, from, msg.echo);
     if (!this.c.raft.isReady) return;
     this.renewOwn(now);
@@ -156,25 +170,49 @@ export class Leadership {
 
   /** Gives a vote, takes it, ...: judged here, void if the table is another by then. */
   changeTable(now: Millis, command: TableCommand): TableVerdict {
+    const { raft, bootstrap } = this.c;
+    if (!raft.isReady) return { what: 'wait', why: NOT_LEADING_TEXT };
+    const verdict = judgeTable(command, {
+      ahead: this.ahead,
+      askedWith: (node) => bootstrap.askedWith(now, node),
+      judgeVoter: (node, on) => this.judgeVoter(now, node, on),
+    });
+    if (verdict.what === 'taken') this.append(now, command);
+    return verdict;
+  }
+
+  private judgeVoter(now: Millis, node: NodeId, on: boolean): TableVerdict {
     const { raft, presence, limits } = this.c;
-    if (!raft.isLeader) return { what: 'wait', why: NOT_LEADING_TEXT };
-    if (applyCommand(this.ahead, command) === this.ahead) {
-      return { what: 'refuse', text: 'the node table has changed meanwhile, or the command would change nothing: look again' };
-    }
     const { tail, applied, log } = raft.replication;
-    const verdict = this.voterChanges.judge(now, command.node, command.on, {
+    return this.voterChanges.judge(now, node, on, {
       isReady: raft.isReady,
       safeAt: this.leases.safeAt,
-      waitMs: limits.leaseMs + limits.marginMs,
+      waitMs: limits.waitMs,
       voters: tail.voters,
       votersAt: tail.votersAt,
       applied,
       lastIndex: log.lastIndex,
-      matchOf: (node) => raft.replication.matchOf(node),
-      isHeard: (node) => node === this.c.self || presence.isHeard(now, node),
+      matchOf: (id) => raft.replication.matchOf(id),
+      isHeard: (id) => id === this.c.self || presence.isHeard(now, id),
     });
-    if (verdict.what === 'taken') this.append(now, command);
-    return verdict;
+  }
+
+  /** What the leader does by itself: a vote to who has caught up, and the end of a change of the time limits. */
+  private tendTable(now: Millis): void {
+    const { ahead } = this;
+    const { self, presence, limits } = this.c;
+    const view = this.c.view();
+    if (ahead !== view) return;
+    const { table } = view;
+    for (const node of view.nodes) {
+      if (!node.wantsVote || !isLive(node) || this.judgeVoter(now, node.id, true).what !== 'taken') continue;
+      this.append(now, { c: 'voter', table, node: node.id, on: true });
+      return;
+    }
+    const versionOf = (node: NodeView): number => (node.id === self ? limits.version : presence.limitsOf(node));
+    if (this.limitsChange.isSettled(now, view, versionOf) && now >= this.leases.safeAt) {
+      this.append(now, { c: 'limitsSettled', table });
+    }
   }
 
   /** An entry was applied. `votersChanged`: by it, other nodes vote. */
@@ -186,7 +224,14 @@ export class Leadership {
     this.noteRestarts(now);
     // The first leader of a new log says which cluster it is.
     if (command.c === 'noop' && entry.term === raft.term && this.ahead.clusterId === '') {
-      this.append(now, { c: 'cluster', id: bootstrap.clusterId, nodes: this.c.nodes.slice(), mastery: this.c.mastery });
+      this.append(now, {
+        c: 'cluster',
+        id: bootstrap.clusterId,
+        nodes: this.c.nodes.slice(),
+        journals: bootstrap.journals,
+        limits: limitValues(this.c.limits),
+        mastery: this.c.mastery,
+      });
     }
   }
 
@@ -210,7 +255,6 @@ export class Leadership {
     const verdict = judgeJoin(now, from, inc, {
       view: this.ahead,
       presence: this.c.presence,
-      knownJournal: this.c.bootstrap.knownJournal(from),
       overAt: this.overAt(from, old),
       keeps,
     });

@@ -22,20 +22,23 @@ import { majority } from './voter-set.js';
 /** On the wire for "never": a number, because infinity does not travel. */
 export const NEVER_MS = 1e12;
 
+/** Leases are given by the limits of now; who waits for one takes the longest margin that may still be counted by (rule 14). */
+export type LeaseLimits = Pick<TimeLimits, 'leaseMs'> & { readonly waitMarginMs: Millis };
+
 /** The leader's side, for one time of leading. */
 export class LeaderLeases {
   /** Until then a lease granted by an earlier leader may run. */
   safeAt: Millis = Number.NEGATIVE_INFINITY;
   private readonly self: NodeId;
   private readonly voters: () => readonly NodeId[];
-  private readonly limits: TimeLimits;
+  private readonly limits: LeaseLimits;
   private startedAt: Millis = 0;
   /** Newest heartbeat send time that each other node has acknowledged; whose count is asked when it is counted. */
   private readonly acked = new Map<NodeId, Millis>();
   private readonly granted = new Map<NodeId, { startCount: StartCount; until: Millis }>();
 
   /** `voters`: the set in force. */
-  constructor(self: NodeId, voters: () => readonly NodeId[], limits: TimeLimits) {
+  constructor(self: NodeId, voters: () => readonly NodeId[], limits: LeaseLimits) {
     this.self = self;
     this.voters = voters;
     this.limits = limits;
@@ -80,7 +83,7 @@ export class LeaderLeases {
   overAt(node: NodeId, startCount: StartCount): Millis {
     const granted = this.granted.get(node);
     if (granted === undefined) return this.safeAt;
-    const until = granted.until + this.limits.marginMs;
+    const until = granted.until + this.limits.waitMarginMs;
     return granted.startCount === startCount ? until : Math.max(until, this.safeAt);
   }
 }

@@ -10,15 +10,15 @@ import { errorCodeOf, TsdlmError } from '../protocol/errors.js';
 import type { Incarnation, Millis, NodeId, StartCount } from '../protocol/ids.js';
 import { VOTERS_MAX } from '../protocol/limits.js';
 import type { ControlMessage, LogEntry } from '../protocol/peer-messages.js';
-import { Bootstrap } from './bootstrap.js';
+import { Bootstrap, type NodePlace } from './bootstrap.js';
 import { parseCommand } from './commands.js';
 import { endsWithMachine } from './fence-levels.js';
 import { Leadership } from './leadership.js';
 import { AckMemory, OwnLease } from './lease.js';
+import { LimitsInForce } from './limits-in-force.js';
 import { Presence } from './presence.js';
 import { Raft } from './raft.js';
 import { Suspension } from './suspension.js';
-import type { TimeLimits } from './time-limits.js';
 import type {
   Command,
   FenceVerdict,
@@ -26,6 +26,7 @@ import type {
   MembershipInit,
   MembershipOutput,
   NodeConfig,
+  NodeView,
   Snapshot,
   TableCommand,
   View,
@@ -47,7 +48,7 @@ export class Membership implements MembershipApi {
   private readonly self: NodeId;
   /** As configured: who they are until the log says it. */
   private readonly nodes: readonly NodeConfig[];
-  private readonly limits: TimeLimits;
+  readonly limits: LimitsInForce;
   private readonly output: MembershipOutput;
   private readonly raft: Raft;
   private readonly bootstrap: Bootstrap;
@@ -72,13 +73,15 @@ export class Membership implements MembershipApi {
   private readonly suspension: Suspension;
   private refusal = { text: '', at: Number.NEGATIVE_INFINITY };
   private blankLeader: NodeId = 0;
+  private readonly configured: readonly NodePlace[];
+  private placed: { nodes: readonly NodeConfig[] | null; places: readonly NodePlace[] } = { nodes: null, places: [] };
 
   /** Throws TSDLM_BAD_CONFIG for an impossible set of nodes, TSDLM_JOURNAL_CORRUPT for a journal that cannot be. */
   constructor(init: MembershipInit, output: MembershipOutput) {
     checkInit(init);
     this.self = init.self;
     this.nodes = init.nodes.slice();
-    this.limits = init.limits;
+    this.configured = init.nodes.map(placeOf);
     this.output = output;
     this.now = init.now;
     this.joinAt = init.now;
@@ -91,16 +94,23 @@ export class Membership implements MembershipApi {
     const hasLog = snapshot !== null || entries.length > 0;
     const base = this.baseOf(init.persisted.snapshot);
     this.applied = base.view;
-    this.suspension = new Suspension(init.limits);
+    let raft: Raft | null = null;
+    this.limits = new LimitsInForce(
+      init.limits,
+      () => this.applied,
+      () => raft?.replication.tail.view ?? this.applied,
+    );
+    this.suspension = new Suspension(this.limits);
     this.acks = new AckMemory(init.now, boot === null && !hasLog && term === 0);
-    this.presence = new Presence(init.self, peers, init.limits);
+    this.presence = new Presence(init.self, peers, this.limits);
     this.presence.ownStartCount = init.incarnation.startCount;
     const note = output.note.bind(output);
     const send = output.send.bind(output);
-    this.raft = new Raft(
+    this.raft = raft = new Raft(
       {
         self: init.self,
-        limits: init.limits,
+        journalId: init.incarnation.journalId,
+        limits: this.limits,
         persisted: init.persisted,
         base,
         seed: init.seed,
@@ -115,6 +125,7 @@ export class Membership implements MembershipApi {
         restore: (snapshot) => this.restore(snapshot),
         isLive: (id) => this.applied.nodes.some((n) => n.id === id && isLive(n)),
         mayVote: () => !this.bootstrap.isBlank,
+        mayLead: () => !this.bootstrap.isBlank && (this.bootstrap.clusterId !== '' || this.ahead.clusterId !== ''),
         ackAgeMs: (now) => this.acks.ageMs(now),
         becameLeader: (now, safeAt) => {
           this.leadership.begin(now, safeAt);
@@ -127,17 +138,24 @@ export class Membership implements MembershipApi {
       {
         self: init.self,
         voters,
+        peers,
         journalId: init.incarnation.journalId,
         boot,
         hasLog,
         periodMs: init.limits.heartbeatMs,
       },
       this.raft.durable,
-      { send, note },
+      {
+        send,
+        note,
+        record: (id) => this.recordOf(id),
+        admitted: (floor) => this.raiseAbove(floor),
+        places: () => this.applied.nodes.map(placeOf),
+      },
     );
     this.leadership = new Leadership({
       self: init.self,
-      limits: init.limits,
+      limits: this.limits,
       mastery: init.mastery?.domains.get(DEFAULT_DOMAIN) ?? init.mastery?.standard ?? 'peer',
       output,
       raft: this.raft,
@@ -155,6 +173,18 @@ export class Membership implements MembershipApi {
 
   get view(): View {
     return this.applied;
+  }
+
+  get ahead(): View {
+    return this.raft.replication.tail.view;
+  }
+
+  /** By the log; before it says so, by who was asked; else as configured. The same array while nothing changes. */
+  get places(): readonly NodePlace[] {
+    const { nodes } = this.ahead;
+    if (this.ahead.clusterId === '') return this.bootstrap.places.length > 0 ? this.bootstrap.places : this.configured;
+    if (nodes !== this.placed.nodes) this.placed = { nodes, places: nodes.map(placeOf) };
+    return this.placed.places;
   }
 
   get isMember(): boolean {
@@ -203,10 +233,10 @@ export class Membership implements MembershipApi {
 
   receive(now: Millis, from: NodeId, msg: ControlMessage): void {
     this.enter(now);
-    if (from === this.self || !this.knows(from)) return;
+    if (from === this.self) return;
     switch (msg.k) {
       case 'BootProbe':
-        this.bootstrap.receive(from, msg);
+        this.bootstrap.receive(this.now, from, msg);
         break;
       case 'Propose':
         this.leadership.proposed(this.now, from, msg.cmd);
@@ -360,7 +390,17 @@ export class Membership implements MembershipApi {
     this.output.note('info', 'resumed', { startCount: this.incarnation.startCount });
   }
 
-  private end(reason: string): void {
+  private recordOf(id: NodeId): NodeView | null | undefined {
+    return this.applied.clusterId === '' ? undefined : (findNode(this.applied, id) ?? null);
+  }
+
+  /** Incarnations of this journal must not be named as those of the one before it were. */
+  private raiseAbove(floor: StartCount): void {
+    if (floor >= this.incarnation.startCount) this.end('readmitted', floor + 1);
+  }
+
+  /** `atLeast`: start count that the next incarnation needs. */
+  private end(reason: string, atLeast: StartCount = 0): void {
     if (this.ended) return;
     this.ended = true;
     this.own.until = 0;
@@ -368,12 +408,7 @@ export class Membership implements MembershipApi {
     this.presence.ownStartCount = 0;
     this.member = false;
     this.output.note('warn', 'incarnation-over', { reason, startCount: this.incarnation.startCount });
-    this.output.incarnationOver(reason);
-  }
-
-  /** A node of the table, as configured or by the log: our own log may lag behind either. */
-  private knows(id: NodeId): boolean {
-    return this.nodes.some((n) => n.id === id) || this.raft.replication.tail.peers.includes(id);
+    this.output.incarnationOver(reason, atLeast);
   }
 
   // --- Messages ----------------------------------------------------------------------------------------------------------
@@ -381,7 +416,10 @@ export class Membership implements MembershipApi {
   private onTermMessage(from: NodeId, msg: Extract<ControlMessage, { term: number }>): void {
     if (this.bootstrap.isBlank) {
       // An empty journal has no say, and nothing it would acknowledge could be relied on.
-      if (msg.k === 'Heartbeat') this.blankLeader = from;
+      if (msg.k === 'Heartbeat') {
+        this.blankLeader = from;
+        this.bootstrap.hears(from);
+      }
       return;
     }
     if (!this.raft.step(this.now, from, msg)) return;
@@ -402,6 +440,8 @@ export class Membership implements MembershipApi {
       startCount: this.ended ? 0 : this.incarnation.startCount,
       match: this.raft.replication.match,
       down: this.presence.ownDown.slice(),
+      limits: this.limits.version,
+      journal: this.incarnation.journalId,
     };
     this.raft.durable.afterHard(() => this.output.send(from, ack));
   }
@@ -413,6 +453,7 @@ export class Membership implements MembershipApi {
   }
 
   private onRefuse(from: NodeId, code: number, text: string): void {
+    if (errorCodeOf(code) === 'TSDLM_JOURNAL_LOST') this.bootstrap.disown();
     if (text === this.refusal.text && this.now - this.refusal.at < REFUSAL_NOTE_MS) return;
     this.refusal = { text, at: this.now };
     const name = errorCodeOf(code) ?? 'TSDLM_NOT_ALLOWED';
@@ -480,7 +521,9 @@ export class Membership implements MembershipApi {
   private judgeOwn(): void {
     this.judgeMember();
     const node = findNode(this.applied, this.self);
-    if (this.ended || node === undefined || node.incarnation === null) return;
+    if (this.ended || node === undefined) return;
+    if (node.journal === this.incarnation.journalId) this.raiseAbove(node.floor);
+    if (this.ended || node.incarnation === null) return;
     const shown = node.incarnation.startCount;
     const { startCount } = this.incarnation;
     // The same number on another boot is not us: a journal that was rolled back must not count itself up to being admitted.
@@ -502,6 +545,10 @@ export class Membership implements MembershipApi {
     }
     return { index: snapshot.index, term: snapshot.term, view };
   }
+}
+
+function placeOf({ id, name, host = '', port = 0 }: NodeConfig): NodePlace {
+  return { id, name, host, port };
 }
 
 function checkInit(init: MembershipInit): void {

@@ -10,10 +10,15 @@ import type { TimeLimits } from './time-limits.js';
 import type { NodeView, View } from './types.js';
 import { isLive } from './view.js';
 
+/** `waitMs`: what who waits for a lease has to wait (limits-in-force.ts). */
+export type PresenceLimits = TimeLimits & { readonly waitMs: Millis };
+
 interface Heard {
   startCount: StartCount;
   at: Millis;
   down: readonly NodeId[];
+  /** Version of the time limits that it goes by. */
+  limits: number;
 }
 
 export interface Talking {
@@ -31,7 +36,7 @@ interface Asking {
 
 export class Presence {
   private readonly self: NodeId;
-  private readonly limits: TimeLimits;
+  private readonly limits: PresenceLimits;
   private since: Millis = 0;
   private readonly last = new Map<NodeId, Heard>();
   private readonly asks = new Map<NodeId, Asking>();
@@ -42,7 +47,7 @@ export class Presence {
   /** The incarnation of ours that lives, 0 while none does. */
   ownStartCount: StartCount = 0;
 
-  constructor(self: NodeId, peers: readonly NodeId[], limits: TimeLimits) {
+  constructor(self: NodeId, peers: readonly NodeId[], limits: PresenceLimits) {
     this.self = self;
     this.limits = limits;
     this.setPeers(peers);
@@ -78,9 +83,15 @@ export class Presence {
   }
 
   /** An acknowledgement arrived. One of an older incarnation than heard before is late and says nothing. */
-  heard(now: Millis, from: NodeId, startCount: StartCount, down: readonly NodeId[]): void {
+  heard(now: Millis, from: NodeId, startCount: StartCount, down: readonly NodeId[], limits: number): void {
     if (startCount === 0 || startCount < (this.last.get(from)?.startCount ?? 0)) return;
-    this.last.set(from, { startCount, at: now, down });
+    this.last.set(from, { startCount, at: now, down, limits });
+  }
+
+  /** Version of the time limits that this member has acknowledged. */
+  limitsOf(node: NodeView): number {
+    const heard = this.last.get(node.id);
+    return heard !== undefined && heard.startCount === node.incarnation?.startCount ? heard.limits : 0;
   }
 
   /** Any incarnation of the node was heard lately. */
@@ -122,7 +133,7 @@ export class Presence {
   replaceableAt(node: NodeView, overAt: Millis): Millis {
     const asking = this.asks.get(node.id);
     if (asking === undefined || asking.inc.bootId !== node.incarnation?.bootId || !endsWithMachine(node.fence)) return overAt;
-    return Math.max(overAt, asking.since + this.limits.leaseMs + this.limits.marginMs);
+    return Math.max(overAt, asking.since + this.limits.waitMs);
   }
 
   /** The same machine asks to be admitted after a reboot: what ran on it before is over beyond doubt (rule 12). */

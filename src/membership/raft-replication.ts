@@ -13,6 +13,7 @@ import type { ControlMessage, LogEntry } from '../protocol/peer-messages.js';
 import { Compaction } from './compaction.js';
 import type { Durable } from './durable.js';
 import type { RaftLog } from './log.js';
+import type { TimeLimits } from './time-limits.js';
 import type { Command, Snapshot, View } from './types.js';
 import { parseView } from './view-check.js';
 import { LogTail, majority } from './voter-set.js';
@@ -36,6 +37,8 @@ export interface ReplicationHost {
 }
 
 interface Progress {
+  /** The journal that `match` is about: a node that comes with another one holds nothing of the log. */
+  journal: string;
   match: number;
   next: number;
   /** An append is under way since `sentAt`; no other is sent until it is answered or a heartbeat finds it lost. */
@@ -51,7 +54,8 @@ export class Replication {
   commit: number;
   applied: number;
   private readonly self: NodeId;
-  private readonly resendMs: Millis;
+  private readonly journalId: string;
+  private readonly limits: TimeLimits;
   private readonly host: ReplicationHost;
   private readonly compaction: Compaction;
   /** Index of our first entry as leader. */
@@ -63,13 +67,14 @@ export class Replication {
   private restoring: Snapshot | null = null;
 
   constructor(
-    options: { self: NodeId; resendMs: Millis; logKeep: number },
+    options: { self: NodeId; journalId: string; limits: TimeLimits; logKeep: number },
     log: RaftLog,
     durable: Durable,
     host: ReplicationHost,
   ) {
     this.self = options.self;
-    this.resendMs = options.resendMs;
+    this.journalId = options.journalId;
+    this.limits = options.limits;
     this.compaction = new Compaction(options.logKeep);
     this.log = log;
     this.tail = new LogTail(options.self, log);
@@ -148,7 +153,7 @@ export class Replication {
       p.match = match;
       p.next = Math.max(p.next, match + 1);
     }
-    if (p.underWay && now - p.sentAt >= this.resendMs) {
+    if (p.underWay && now - p.sentAt >= 2 * this.limits.heartbeatMs) {
       p.underWay = false;
       p.next = p.match + 1;
     }
@@ -171,12 +176,16 @@ export class Replication {
 
   /** Of any node in the table: nodes come into it while we lead, and their first append finds out what they have. */
   private progressOf(peer: NodeId): Progress | undefined {
-    let p = this.progress.get(peer);
-    if (p === undefined && this.tail.peers.includes(peer)) {
-      p = { match: 0, next: this.leadFrom, sentAt: 0, underWay: false };
-      this.progress.set(peer, p);
+    const p = this.progress.get(peer);
+    const node = this.tail.view.nodes.find((n) => n.id === peer);
+    if (node === undefined) return undefined;
+    if (p !== undefined && (p.journal === node.journal || p.journal === '')) {
+      p.journal = node.journal;
+      return p;
     }
-    return p;
+    const fresh = { journal: node.journal, match: 0, next: this.leadFrom, sentAt: 0, underWay: false };
+    this.progress.set(peer, fresh);
+    return fresh;
   }
 
   private sendTo(now: Millis, term: number, to: NodeId): void {
@@ -209,8 +218,9 @@ export class Replication {
   // --- The follower's side -----------------------------------------------------------------------------------------
 
   onAppend(term: number, from: NodeId, msg: Append): void {
+    const { journalId: journal } = this;
     const reply = (success: boolean, match: number): void =>
-      this.durable.after(() => this.host.send(from, { k: 'RaftAppendReply', term, success, match }));
+      this.durable.after(() => this.host.send(from, { k: 'RaftAppendReply', term, success, match, journal }));
     if (msg.prevIndex < this.commit) {
       // What is committed is in every later leader's log.
       this.verified = Math.max(this.verified, this.commit);
@@ -251,8 +261,9 @@ export class Replication {
   }
 
   onSnapshot(term: number, from: NodeId, msg: SnapshotMessage): void {
+    const { journalId: journal } = this;
     const reply = (match: number): void =>
-      this.durable.after(() => this.host.send(from, { k: 'RaftAppendReply', term, success: true, match }));
+      this.durable.after(() => this.host.send(from, { k: 'RaftAppendReply', term, success: true, match, journal }));
     if (msg.index <= this.commit) {
       this.verified = Math.max(this.verified, this.commit);
       return reply(this.commit);

@@ -11,10 +11,10 @@ import type { Millis, NodeId } from '../protocol/ids.js';
 import { NODE_NONE } from '../protocol/ids.js';
 import type { ControlMessage } from '../protocol/peer-messages.js';
 import { Durable } from './durable.js';
+import type { LimitsInForce } from './limits-in-force.js';
 import { RaftLog } from './log.js';
 import { Replication, type ReplicationHost } from './raft-replication.js';
 import { Random } from './random.js';
-import type { TimeLimits } from './time-limits.js';
 import type { Command, PersistBatch, PersistedState, Snapshot } from './types.js';
 import { majority } from './voter-set.js';
 
@@ -28,6 +28,8 @@ export interface RaftHost extends ReplicationHost {
    * whose log may be ahead of ours: a node votes also where its own log does not (yet) call it a voter.
    */
   mayVote(): boolean;
+  /** This node knows the voters from the bootstrap or the log, not only from its configuration. */
+  mayLead(): boolean;
   /** How long ago this node last acknowledged a leader's heartbeat (rule 24). */
   ackAgeMs(now: Millis): Millis;
   /** Leading from now on. `safeAt`: until then a lease of an earlier leader may run somewhere (rule 24). */
@@ -37,7 +39,9 @@ export interface RaftHost extends ReplicationHost {
 
 export interface RaftOptions {
   self: NodeId;
-  limits: TimeLimits;
+  limits: LimitsInForce;
+  /** Id of this node's journal, in which its promises stand. */
+  journalId: string;
   persisted: Pick<PersistedState, 'term' | 'vote' | 'entries'>;
   base: Snapshot;
   seed: number;
@@ -55,7 +59,8 @@ export class Raft {
   readonly replication: Replication;
   private vote: NodeId;
   private readonly self: NodeId;
-  private readonly limits: TimeLimits;
+  private readonly limits: LimitsInForce;
+  private readonly journalId: string;
   private readonly host: RaftHost;
   private readonly random: Random;
   private electionAt: Millis;
@@ -74,6 +79,7 @@ export class Raft {
   constructor(options: RaftOptions, host: RaftHost) {
     this.self = options.self;
     this.limits = options.limits;
+    this.journalId = options.journalId;
     this.host = host;
     this.term = options.persisted.term;
     this.vote = options.persisted.vote;
@@ -81,7 +87,12 @@ export class Raft {
     const log = new RaftLog(options.base, options.persisted.entries);
     this.durable = new Durable(log.lastIndex, (batch) => host.persist(batch));
     const { self, logKeep } = options;
-    this.replication = new Replication({ self, logKeep, resendMs: 2 * this.limits.heartbeatMs }, log, this.durable, host);
+    this.replication = new Replication(
+      { self, logKeep, journalId: options.journalId, limits: options.limits },
+      log,
+      this.durable,
+      host,
+    );
     this.electionAt = 0;
     this.now = options.now;
     this.resetElection(options.now);
@@ -116,7 +127,7 @@ export class Raft {
       } else if (now - this.beatAt >= this.limits.heartbeatMs) {
         this.beat(now);
       }
-    } else if (now >= this.electionAt && this.replication.tail.mayLead && this.host.mayVote()) {
+    } else if (now >= this.electionAt && this.replication.tail.mayLead && this.host.mayLead()) {
       this.becomePrecandidate(now);
     }
   }
@@ -127,6 +138,7 @@ export class Raft {
    */
   step(now: Millis, from: NodeId, msg: Extract<ControlMessage, { term: number }>): boolean {
     this.now = now;
+    if ('journal' in msg && !this.isKnownJournal(from, msg.journal)) return false;
     if (!this.judgeTerm(now, from, msg)) return false;
     if (this.role === 'leader') this.heard.set(from, now);
     switch (msg.k) {
@@ -206,13 +218,19 @@ export class Raft {
     // An old leader, or a candidate that was away, learns of the newer term and gives up.
     if (leads) this.durable.afterHard(() => this.sendTerm(from));
     else if (msg.k === 'RaftVote' && msg.pre) {
-      this.host.send(from, { k: 'RaftVoteReply', term: this.term, pre: true, granted: false, ackAgeMs: 0 });
+      this.host.send(from, this.voteReply(this.term, true, false, 0));
     }
     return false;
   }
 
   private sendTerm(to: NodeId): void {
-    this.host.send(to, { k: 'RaftAppendReply', term: this.term, success: false, match: 0 });
+    this.host.send(to, { k: 'RaftAppendReply', term: this.term, success: false, match: 0, journal: this.journalId });
+  }
+
+  /** A node that lost its journal has forgotten what it promised: it counts for nothing until the log knows the new one. */
+  private isKnownJournal(node: NodeId, journal: string): boolean {
+    const known = this.replication.tail.view.nodes.find((n) => n.id === node)?.journal ?? '';
+    return known === '' || known === journal;
   }
 
   private hasLiveLeader(now: Millis): boolean {
@@ -241,7 +259,7 @@ export class Raft {
     const granted = free && !(msg.pre && this.hasLiveLeader(now)) && this.replication.log.isUpToDate(msg.lastIndex, msg.lastTerm);
     if (msg.pre) {
       const term = granted ? msg.term : this.term;
-      this.host.send(from, { k: 'RaftVoteReply', term, pre: true, granted, ackAgeMs: 0 });
+      this.host.send(from, this.voteReply(term, true, granted, 0));
       return;
     }
     if (granted && this.vote !== from) {
@@ -250,18 +268,21 @@ export class Raft {
     }
     if (granted) this.resetElection(now);
     // The age is taken now, not when the disk has answered: an acknowledgement in between there is none, we have left that term.
-    const reply: VoteReply = { k: 'RaftVoteReply', term: this.term, pre: false, granted, ackAgeMs: this.host.ackAgeMs(now) };
+    const reply = this.voteReply(this.term, false, granted, this.host.ackAgeMs(now));
     this.durable.afterHard(() => this.host.send(from, reply));
+  }
+
+  private voteReply(term: number, pre: boolean, granted: boolean, ackAgeMs: Millis): VoteReply {
+    return { k: 'RaftVoteReply', term, pre, granted, ackAgeMs, journal: this.journalId };
   }
 
   private onVoteReply(now: Millis, from: NodeId, msg: VoteReply): void {
     if (!msg.granted) return;
-    const { leaseMs, marginMs } = this.limits;
     if (this.role === 'precandidate' && msg.pre && msg.term === this.term + 1) {
       this.granted.set(from, 0);
       if (this.hasMajority()) this.becomeCandidate(now);
     } else if (this.role === 'candidate' && !msg.pre && msg.term === this.term) {
-      this.granted.set(from, now - Math.max(0, msg.ackAgeMs) + leaseMs + marginMs);
+      this.granted.set(from, now - Math.max(0, msg.ackAgeMs) + this.limits.waitMs);
       if (this.hasMajority()) this.becomeLeader(now);
     }
   }
@@ -320,9 +341,8 @@ export class Raft {
     this.replication.newTerm();
     this.durable.hard(this.term, this.self);
     const term = this.term;
-    const { leaseMs, marginMs } = this.limits;
     // Our own vote is a vote like any other: it counts, and others are asked, once it cannot be forgotten.
-    const safeAt = now - this.host.ackAgeMs(now) + leaseMs + marginMs;
+    const safeAt = now - this.host.ackAgeMs(now) + this.limits.waitMs;
     this.durable.after(() => {
       if (this.role !== 'candidate' || this.term !== term) return;
       this.granted.set(this.self, safeAt);

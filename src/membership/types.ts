@@ -4,14 +4,20 @@
  */
 import type { Epoch, Incarnation, Millis, NodeId, StartCount } from '../protocol/ids.js';
 import type { ControlMessage, LogEntry } from '../protocol/peer-messages.js';
+import type { NodePlace } from './bootstrap.js';
 import type { TimeLimits } from './time-limits.js';
 import type { TableVerdict } from './voter-change.js';
 
-/** What the configuration says of a node; equal on all nodes (checksum in the handshake). */
+/** What is set of a node: by the configuration for the first start, by commands from then on. */
 export interface NodeConfig {
   id: NodeId;
   name: string;
   voter: boolean;
+  /** It votes and owns nothing: never in a domain. Default false. */
+  witness?: boolean;
+  /** Where the others reach it; '' and 0 where nobody needs to know. */
+  host?: string;
+  port?: number;
   /** Fence levels, tried in order; each level is a list of method names that must all succeed. Always at least [['self']]. */
   fence: string[][];
 }
@@ -23,7 +29,13 @@ export interface NodeConfig {
  */
 export type NodeState = 'out' | 'in' | 'suspect' | 'fencing' | 'fenced' | 'evicted' | 'leaving' | 'left' | 'restarting';
 
-export interface NodeView extends NodeConfig {
+export interface NodeView extends Required<NodeConfig> {
+  /** The journal that its vote and its membership are bound to; '' until it is known. */
+  journal: string;
+  /** The leader gives it a vote as soon as it has caught up. */
+  wantsVote: boolean;
+  /** Start counts up to this one were used with an earlier journal. */
+  floor: StartCount;
   state: NodeState;
   /** The incarnation that is (or was last) a member. */
   incarnation: Incarnation | null;
@@ -139,6 +151,10 @@ export interface View {
   table: number;
   /** Random, from the bootstrap: journals of another cluster are foreign. */
   clusterId: string;
+  /** Time limits; null until the log names them: those of the configuration are in force. */
+  limits: ViewLimits | null;
+  /** Nodes that were removed, sorted: their numbers and names are not used again. */
+  retired: { id: NodeId; name: string }[];
   /** Sorted by id. */
   nodes: NodeView[];
   /** Sorted by dom. Domain 1 is `default`; every node is in it from its join on. */
@@ -149,10 +165,39 @@ export interface View {
   distrusted: Distrusted[];
 }
 
-/** Changes of the node table; void unless the table has version `table` (node-table.ts). */
+/** The time limits that are set, ms; the others follow from them (time-limits.ts). */
+export interface LimitValues {
+  heartbeatMs: number;
+  leaseMs: number;
+  suspectMs: number;
+  deadMs: number;
+  electionMs: number;
+}
+
+/** Limits in force, and those before them for as long as somebody may still count by those (rule 14, limits-in-force.ts). */
+export interface ViewLimits {
+  version: number;
+  active: LimitValues;
+  former: LimitValues | null;
+}
+
+/** Changes of the node table and the time limits; void unless the table has version `table` (node-table.ts). */
 export type TableCommand =
   /** Gives a vote to a node or takes it. */
-  { c: 'voter'; table: number; node: NodeId; on: boolean };
+  | { c: 'voter'; table: number; node: NodeId; on: boolean }
+  /** The leader shall (not) give it a vote once it has caught up. */
+  | { c: 'wantVote'; table: number; node: NodeId; on: boolean }
+  /** A new node, without a vote at first; `spec.voter`: it wants one. */
+  | { c: 'nodeAdd'; table: number; spec: NodeConfig }
+  /** For good: number and name are retired. */
+  | { c: 'nodeRemove'; table: number; node: NodeId }
+  /** '', 0 and [] leave the value as it is. */
+  | { c: 'nodeSet'; table: number; node: NodeId; host: string; port: number; fence: string[][] }
+  /** Its journal was lost: it may come as a new node with this one, and get a vote once it has caught up. */
+  | { c: 'readmit'; table: number; node: NodeId; journal: string; vote: boolean }
+  | { c: 'limits'; table: number; limits: LimitValues }
+  /** Nobody counts by the former limits any more. */
+  | { c: 'limitsSettled'; table: number };
 
 /**
  * Commands of the replicated log. Each names the incarnation it is about and is ignored by `applyCommand` when that is
@@ -161,10 +206,17 @@ export type TableCommand =
 export type Command =
   | { c: 'noop' }
   /**
-   * Names the cluster and its nodes, once: the leader's first command in a new log. From here on the log says who votes.
-   * `mastery`: who masters in the domain `default`.
+   * Names the cluster, its nodes and its time limits, once: the leader's first command in a new log. From here on the log says who
+   * votes. `journals`: of the voters, by node number. `mastery`: who masters in the domain `default`.
    */
-  | { c: 'cluster'; id: string; nodes: NodeConfig[]; mastery: MasteryPolicy }
+  | {
+      c: 'cluster';
+      id: string;
+      nodes: NodeConfig[];
+      journals: Record<string, string>;
+      limits: LimitValues;
+      mastery: MasteryPolicy;
+    }
   | TableCommand
   /** New member, or the next incarnation of one (the leader has made sure that the old one is over). New epoch. */
   | { c: 'join'; node: NodeId; inc: Incarnation; keeps: boolean }
@@ -287,9 +339,9 @@ export interface MembershipOutput {
   fence(request: FenceRequest): void;
   /**
    * This incarnation is over (lease lapsed, or evicted by the others): the host raises the start count in the journal,
-   * synced, and then calls `reincarnate`. Until then nothing is a member here.
+   * synced, to at least `atLeast`, and then calls `reincarnate`. Until then nothing is a member here.
    */
-  incarnationOver(reason: string): void;
+  incarnationOver(reason: string, atLeast: StartCount): void;
   /** Something an operator wants to read; `event` is a stable word. */
   note(level: 'info' | 'warn' | 'error', event: string, data: Record<string, unknown>): void;
 }
@@ -297,6 +349,12 @@ export interface MembershipOutput {
 /** The pure membership core, as the composition (src/core) and the simulator use it. Every call takes the time. */
 export interface MembershipApi {
   readonly view: View;
+  /** The view after all entries of our log, committed or not: who is in the table, also before a leader was heard. */
+  readonly ahead: View;
+  /** Where all nodes are reached, as far as this node knows. */
+  readonly places: readonly NodePlace[];
+  /** The time limits in force here. */
+  readonly limits: TimeLimits;
   /** This incarnation is a member in state in or suspect of the applied view. */
   readonly isMember: boolean;
   /** End of our lease on our clock; 0 when we have none. */

@@ -7,7 +7,7 @@
 import { NODE_MAX } from '../protocol/ids.js';
 import { DOMAINS_MAX } from '../protocol/limits.js';
 import { bool, domain, type Field, list, node, nullable, num, record, text, u32, u53 } from '../protocol/schema.js';
-import { fenceTry, incarnationField, masteryField, methodsField, nodeFields, reason, who } from './commands.js';
+import { fenceTry, incarnationField, limitsField, masteryField, methodsField, nodeFields, reason, who } from './commands.js';
 import { DISTRUSTED_MAX, FENCE_DETAIL_BYTES, FENCE_RECORDS_MAX, FENCE_TRIES_MAX, FENCERS_MAX } from './fence-record.js';
 import type { FenceRecord, NodeState, View } from './types.js';
 
@@ -45,9 +45,17 @@ const viewField = record('view', {
   epoch: u32,
   table: u32,
   clusterId: text(64),
+  limits: nullable(record('limits', { version: u32, active: limitsField, former: nullable(limitsField) })),
+  retired: list(record('retired', { id: node, name: text(255) }), NODE_MAX),
   nodes: list(
     record('node', {
       ...nodeFields,
+      witness: bool,
+      host: text(255),
+      port: u32,
+      journal: text(64),
+      wantsVote: bool,
+      floor: u53,
       state,
       incarnation: nullable(incarnationField),
       nodeOwned: bool,

@@ -20,12 +20,22 @@ export const DEFAULT_DOMAIN = 'default';
 
 /** The view before the first entry of the log. `clusterId` is '' for a log that names its cluster itself. */
 export function initialView(nodes: readonly NodeConfig[], clusterId: string): View {
-  const blank = { epoch: 0, table: 0, clusterId, nodes: blankNodes(nodes), domains: [], nextDom: DEFAULT_DOM };
-  return { ...blank, fencings: [], distrusted: [] };
+  return {
+    epoch: 0,
+    table: 0,
+    clusterId,
+    limits: null,
+    retired: [],
+    nodes: blankNodes(nodes, {}),
+    domains: [],
+    nextDom: DEFAULT_DOM,
+    fencings: [],
+    distrusted: [],
+  };
 }
 
-function blankNodes(nodes: readonly NodeConfig[]): NodeView[] {
-  return nodes.map(blankNode).sort((a, b) => a.id - b.id);
+function blankNodes(nodes: readonly NodeConfig[], journals: Readonly<Record<string, string>>): NodeView[] {
+  return nodes.map((n) => blankNode(n, journals[String(n.id)])).sort((a, b) => a.id - b.id);
 }
 
 /** The record of a node, or undefined. */
@@ -46,7 +56,7 @@ export function isLiveAs(view: View, id: NodeId, startCount: StartCount): boolea
 
 /** The node may master in a domain of policy `servers`: it votes. */
 export function isServer(node: NodeView): boolean {
-  return node.voter;
+  return node.voter && !node.witness;
 }
 
 /**
@@ -110,6 +120,13 @@ function step(view: View, command: Command): View {
     case 'cluster':
       return applyCluster(view, command);
     case 'voter':
+    case 'wantVote':
+    case 'nodeAdd':
+    case 'nodeRemove':
+    case 'nodeSet':
+    case 'readmit':
+    case 'limits':
+    case 'limitsSettled':
       return applyTable(view, command);
     case 'join':
       return applyJoin(view, command.node, command.inc, command.keeps);
@@ -170,7 +187,8 @@ function applyCluster(view: View, command: Extract<Command, { c: 'cluster' }>): 
     ...view,
     clusterId: command.id,
     table: view.table + 1,
-    nodes: blankNodes(command.nodes),
+    nodes: blankNodes(command.nodes, command.journals),
+    limits: { version: 1, active: command.limits, former: null },
     domains: isMade ? view.domains : [made, ...view.domains],
     nextDom: Math.max(view.nextDom, DEFAULT_DOM + 1),
   };
@@ -219,7 +237,8 @@ function applyJoin(view: View, id: NodeId, inc: Incarnation, keeps: boolean): Vi
   if (node === undefined || isLastEpoch(view)) return view;
   const old = node.incarnation;
   if ((node.state === 'fencing' && !mayReturn(node, inc)) || node.state === 'fenced' || node.state === 'leaving') return view;
-  if (old !== null && (inc.startCount <= old.startCount || inc.journalId !== old.journalId)) return view;
+  if (inc.startCount <= Math.max(node.floor, old?.startCount ?? 0)) return view;
+  if (node.journal !== '' && inc.journalId !== node.journal) return view;
   const continues =
     old !== null && mayContinue(node) && old.bootId === inc.bootId && old.machineId === inc.machineId ? old.startCount : 0;
   const epoch = view.epoch + 1;
@@ -228,7 +247,7 @@ function applyJoin(view: View, id: NodeId, inc: Incarnation, keeps: boolean): Vi
   const all = known ? view.domains : [blankDomain(DEFAULT_DOM, DEFAULT_DOMAIN, 'peer', epoch), ...view.domains];
   const domains = changeDomains(all, epoch, (d) => {
     const isIn = [d.members, d.leaving, d.away].some((list) => list.some((m) => m.node === id));
-    const stays = d.dom === DEFAULT_DOM || (continues !== 0 && isIn);
+    const stays = (d.dom === DEFAULT_DOM && !node.witness) || (continues !== 0 && isIn);
     const members = without(d.members, id);
     return withMembers(d, stays ? insert(members, member) : members, without(d.leaving, id), without(d.away, id));
   });
@@ -241,6 +260,7 @@ function applyJoin(view: View, id: NodeId, inc: Incarnation, keeps: boolean): Vi
       ...node,
       state: 'in',
       incarnation: inc,
+      journal: inc.journalId,
       nodeOwned: continues !== 0 && node.nodeOwned,
       armedMs: 0,
       restartMs: member.keeps ? node.restartMs : 0,
@@ -309,7 +329,8 @@ function applyRestarting(view: View, about: About, forMs: number, seen: Epoch): 
 }
 
 function applyDomainJoin(view: View, about: About, name: string, mastery: MasteryPolicy): View {
-  if (current(view, about, ['in', 'suspect']) === undefined || isLastEpoch(view)) return view;
+  const node = current(view, about, ['in', 'suspect']);
+  if (node === undefined || node.witness || isLastEpoch(view)) return view;
   const epoch = view.epoch + 1;
   const member: Member = { node: about.node, startCount: about.startCount, continues: 0, keeps: false };
   const domain = view.domains.find((d) => d.name === name);

@@ -242,8 +242,8 @@ export class Daemon {
           .run({ ...request, nodeName: victim?.name ?? String(request.node) })
           .then((result) => this.#step(() => this.#core.fenceDone(this.#now(), request.op, result.ok, result.detail)));
       },
-      incarnationOver: () => {
-        this.#journal.raiseStartCount().then(
+      incarnationOver: (_reason, atLeast) => {
+        this.#journal.raiseStartCount(atLeast).then(
           (startCount) => {
             if (this.#isOver) return;
             this.#incarnation = { ...this.#incarnation, startCount };

@@ -64,7 +64,7 @@ export interface Journal {
   /** As last raised; 0 in a new journal. */
   readonly startCount: StartCount;
   /** Start count + 1, synced before it is returned. */
-  raiseStartCount(): Promise<StartCount>;
+  raiseStartCount(atLeast?: StartCount): Promise<StartCount>;
   /** Consensus state as it was found at open. */
   loadControl(): PersistedState;
   /** In the order of calls, all of a batch or nothing; resolves when synced. Rejects once anything failed. */
@@ -236,8 +236,8 @@ class LmdbJournal implements Journal {
     this.#options.onFailure?.(error);
   }
 
-  async raiseStartCount(): Promise<StartCount> {
-    const next = this.#startCount + 1;
+  async raiseStartCount(atLeast: StartCount = 0): Promise<StartCount> {
+    const next = Math.max(this.#startCount + 1, atLeast);
     this.#startCount = next;
     await this.#control.write([{ key: 'start', value: next }]);
     return next;

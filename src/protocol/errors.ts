@@ -21,6 +21,8 @@ export const ERROR_CODES = {
   TSDLM_LIMIT_REACHED: 23,
   TSDLM_BAD_CONFIG: 24,
   TSDLM_USAGE: 25,
+  /** The node votes and owns no locks: ask another one. */
+  TSDLM_WITNESS: 26,
   // Between daemons and at the doors.
   TSDLM_BAD_FRAME: 40,
   TSDLM_FRAME_TOO_LARGE: 41,
@@ -36,6 +38,8 @@ export const ERROR_CODES = {
   TSDLM_PROTOCOL: 51,
   TSDLM_DAEMON_UNREACHABLE: 52,
   TSDLM_SLOW_CLIENT: 53,
+  /** The node was removed from the cluster for good. */
+  TSDLM_NODE_REMOVED: 54,
   // The journal.
   TSDLM_JOURNAL_FAILED: 60,
   TSDLM_JOURNAL_CORRUPT: 61,

@@ -37,8 +37,17 @@ const id = text(64);
 export const logEntry = record('entry', { index: u53, term: u53, cmd: plain(8) });
 
 export const RaftVote = message('RaftVote', 0x01, { term: u53, pre: bool, lastIndex: u53, lastTerm: u53 });
-/** `ackAgeMs`: how long ago the voter last acknowledged a heartbeat of an earlier leader, or started (rule 24). */
-export const RaftVoteReply = message('RaftVoteReply', 0x02, { term: u53, pre: bool, granted: bool, ackAgeMs: num });
+/**
+ * `ackAgeMs`: how long ago the voter last acknowledged a heartbeat of an earlier leader, or started (rule 24). `journal`, here and
+ * below: of the journal that keeps this promise; whoever has another one than the log says does not count.
+ */
+export const RaftVoteReply = message('RaftVoteReply', 0x02, {
+  term: u53,
+  pre: bool,
+  granted: bool,
+  ackAgeMs: num,
+  journal: id,
+});
 export const RaftAppend = message('RaftAppend', 0x03, {
   term: u53,
   prevIndex: u53,
@@ -47,11 +56,14 @@ export const RaftAppend = message('RaftAppend', 0x03, {
   entries: list(logEntry, 1000),
 });
 /** On success `match` is the last index known equal; on refusal a hint: the last index worth trying. */
-export const RaftAppendReply = message('RaftAppendReply', 0x04, { term: u53, success: bool, match: u53 });
+export const RaftAppendReply = message('RaftAppendReply', 0x04, { term: u53, success: bool, match: u53, journal: id });
 export const RaftSnapshot = message('RaftSnapshot', 0x05, { term: u53, index: u53, lastTerm: u53, state: plain(8) });
 /** Heartbeat of the leader; `sentAt` is on the leader's clock and only ever compared there. */
 export const Heartbeat = message('Heartbeat', 0x06, { term: u53, commit: u53, sentAt: num });
-/** `echo` = the heartbeat's sentAt; `sentAt` = on the member's clock, asks for a lease from then on. `down` = peers without a link. */
+/**
+ * `echo` = the heartbeat's sentAt; `sentAt` = on the member's clock, asks for a lease from then on. `down` = peers without a link.
+ * `limits` = version of the time limits that the member goes by (rule 14).
+ */
 export const HeartbeatAck = message('HeartbeatAck', 0x07, {
   term: u53,
   echo: num,
@@ -59,13 +71,20 @@ export const HeartbeatAck = message('HeartbeatAck', 0x07, {
   startCount: u53,
   match: u53,
   down: list(node, 254),
+  limits: u32,
+  journal: id,
 });
 /** The member's lease runs until `echo + remainingMs` on the member's clock; for the incarnation `startCount` only. */
 export const Lease = message('Lease', 0x08, { term: u53, echo: num, remainingMs: num, startCount: u53 });
 /** A command for the log, forwarded to the leader. Fire and forget: repeated until a view shows its effect. */
 export const Propose = message('Propose', 0x09, { cmd: plain(8) });
 /** First start of a cluster: who are you, and whose journals were there when yours was taken into use? */
-export const BootProbe = message('BootProbe', 0x0a, { journalId: id, reply: bool, blank: bool, known: plain(3) });
+export const BootProbe = message('BootProbe', 0x0a, {
+  journalId: id,
+  reply: bool,
+  blank: bool,
+  known: plain(5),
+});
 /** A leader's refusal to admit a node, so that the node can say why. */
 export const Refuse = message('Refuse', 0x0b, { code: u8, text: text(500) });
 /** Administration across nodes (show, ls, status): a question and its answer, plain data. */

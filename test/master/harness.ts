@@ -5,6 +5,7 @@
  */
 import { Engine } from '../../src/master/engine.js';
 import type { ClaimedLock, EngineOutput, JournalOp, LocalLock, LockOptions } from '../../src/master/types.js';
+import { blankNode } from '../../src/membership/node-table.js';
 import type { Command, Member, View } from '../../src/membership/types.js';
 import type { ErrorCode } from '../../src/protocol/errors.js';
 import { tokenToBigInt } from '../../src/protocol/ids.js';
@@ -33,20 +34,19 @@ export function makeView(
   return {
     epoch,
     table: 1,
+    limits: null,
+    retired: [],
     clusterId: 'test',
     nextDom: 2 + extraDomains.length,
     nodes: ids
       .map((m) => ({
-        id: m.node,
-        name: `n${m.node}`,
-        voter: servers?.includes(m.node) ?? true,
-        fence: [['self']],
+        ...blankNode(
+          { id: m.node, name: `n${m.node}`, voter: servers?.includes(m.node) ?? true, fence: [['self']] },
+          `j${m.node}`,
+        ),
         state: leaving.includes(m) ? ('leaving' as const) : ('in' as const),
         incarnation: { bootId: `b${m.node}`, machineId: `m${m.node}`, startCount: m.startCount, journalId: `j${m.node}` },
         nodeOwned: true,
-        armedMs: 0,
-        fencedBy: '',
-        restartMs: 0,
         since: epoch,
       }))
       .sort((a, b) => a.id - b.id),

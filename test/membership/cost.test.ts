@@ -29,6 +29,8 @@ t.test('an idle tick and a heartbeat round cost microseconds', async (t) => {
       startCount: 1,
       match: 0,
       down: [],
+      limits: 1,
+      journal: 'j2',
     });
   }
   const each = ((performance.now() - began) * 1000) / rounds / 4;

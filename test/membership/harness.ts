@@ -5,7 +5,15 @@
 import { Membership } from '../../src/membership/membership.js';
 import { Random } from '../../src/membership/random.js';
 import { deriveTimeLimits, type TimeLimits } from '../../src/membership/time-limits.js';
-import type { Command, FenceRequest, NodeConfig, PersistBatch, PersistedState, View } from '../../src/membership/types.js';
+import type {
+  Command,
+  FenceRequest,
+  NodeConfig,
+  PersistBatch,
+  PersistedState,
+  TableCommand,
+  View,
+} from '../../src/membership/types.js';
 import type { TableVerdict } from '../../src/membership/voter-change.js';
 import type { NodeId } from '../../src/protocol/ids.js';
 import type { ControlMessage } from '../../src/protocol/peer-messages.js';
@@ -15,6 +23,8 @@ export interface ClusterOptions {
   seed?: number;
   voters?: number;
   learners?: number;
+  /** Machines that no table names yet; their configuration names themselves and node 1. */
+  spares?: number;
   /** Fence levels of all nodes. */
   fence?: string[][];
   loss?: number;
@@ -51,6 +61,7 @@ export class Host {
   readonly overs: { at: number; reason: string }[] = [];
   readonly fences: (FenceRequest & { at: number })[] = [];
   stopsJoining = false;
+  isRetired = false;
 
   constructor(id: NodeId, rate: number, offset: number, journalId: string) {
     this.id = id;
@@ -94,6 +105,7 @@ export class Cluster {
       seed: 1,
       voters: 3,
       learners: 0,
+      spares: 0,
       fence: [['self']],
       loss: 0,
       delayMs: [0.2, 2],
@@ -108,9 +120,25 @@ export class Cluster {
     this.random = new Random(this.options.seed * 7919 + 13);
     for (let id = 1; id <= this.options.voters + this.options.learners; id++) {
       this.nodes.push({ id, name: `n${id}`, voter: id <= this.options.voters, fence: this.options.fence });
-      const rate = 1 + this.options.drift * (2 * this.random.next() - 1);
-      this.hosts.set(id, new Host(id, rate, 1000 + this.random.next() * 1e6, `journal-${id}`));
+      this.addHost(id);
     }
+    const known = this.nodes.length;
+    for (let id = known + 1; id <= known + this.options.spares; id++) this.addHost(id);
+  }
+
+  private addHost(id: NodeId): void {
+    const rate = 1 + this.options.drift * (2 * this.random.next() - 1);
+    this.hosts.set(id, new Host(id, rate, 1000 + this.random.next() * 1e6, `journal-${id}`));
+  }
+
+  /** What a node's configuration names. */
+  private configOf(id: NodeId): NodeConfig[] {
+    if (this.nodes.some((n) => n.id === id)) return this.nodes;
+    return [...this.nodes.slice(0, 1), this.spec(id)];
+  }
+
+  spec(id: NodeId, voter = false): NodeConfig {
+    return { id, name: `n${id}`, voter, fence: this.options.fence };
   }
 
   host(id: NodeId): Host {
@@ -141,7 +169,7 @@ export class Cluster {
 
   start(id: NodeId): void {
     const host = this.host(id);
-    if (host.m !== null) return;
+    if (host.m !== null || host.isRetired) return;
     host.startCount++;
     const life = ++host.life;
     host.pausedUntil = 0;
@@ -149,7 +177,7 @@ export class Cluster {
       {
         self: id,
         incarnation: this.incarnation(host),
-        nodes: this.nodes,
+        nodes: this.configOf(id),
         limits: this.limits,
         persisted: structuredClone(host.disk),
         seed: Math.floor(this.random.next() * 2 ** 32),
@@ -169,10 +197,10 @@ export class Cluster {
           if (result === null) return;
           this.on(host, life, result.afterMs, (m, now) => m.fenceDone(now, request.op, result.ok, result.detail ?? ''));
         },
-        incarnationOver: (reason) => {
+        incarnationOver: (reason, atLeast) => {
           host.overs.push({ at: this.t, reason });
           this.on(host, life, this.between(this.options.diskMs), (m, now) => {
-            host.startCount++;
+            host.startCount = Math.max(host.startCount + 1, atLeast);
             m.reincarnate(now, this.incarnation(host));
           });
         },
@@ -185,6 +213,12 @@ export class Cluster {
     if (host.stopsJoining) host.m.stopJoining();
     this.tickLater(host, life);
     for (const peer of this.hosts.keys()) this.linkLater(id, peer, 5);
+  }
+
+  /** Out of the game for good. */
+  retire(id: NodeId): void {
+    this.kill(id);
+    this.host(id).isRetired = true;
   }
 
   /** SIGKILL. What was not synced is lost, but for a random number of batches that were just in time. */
@@ -210,7 +244,7 @@ export class Cluster {
     const host = this.host(id);
     host.disk = emptyDisk();
     host.startCount = 0;
-    host.journalId = `journal-${id}-wiped-${Math.floor(this.t)}`;
+    host.journalId = `journal-${id}-wiped-${host.life}`;
   }
 
   /** SIGSTOP for a while: nothing is handled, everything is waiting afterwards. */
@@ -256,11 +290,33 @@ export class Cluster {
 
   /** Asks the leader for a change of the node table made for the view that the leader has. */
   voter(node: NodeId, on: boolean): TableVerdict {
-    const host = this.host(this.leaderId());
-    if (host.m === null) return { what: 'wait', why: 'no leader' };
-    const verdict = host.m.changeTable(this.local(host), { c: 'voter', table: host.m.view.table, node, on });
+    return this.table((table) => ({ c: 'voter', table, node, on }));
+  }
+
+  table(command: (table: number) => TableCommand): TableVerdict {
+    const leader = this.leaderId();
+    const host = leader === 0 ? undefined : this.host(leader);
+    if (host === undefined || host.m === null) return { what: 'wait', why: 'no leader' };
+    const verdict = host.m.changeTable(this.local(host), command(host.m.view.table));
     this.observe(host);
     return verdict;
+  }
+
+  /** Asks again and again until the newest view shows it. */
+  changed(command: (table: number) => TableCommand, isDone: (view: View) => boolean, ms = 60_000): boolean {
+    return this.until(() => {
+      if (isDone(this.view())) return true;
+      this.table(command);
+      return false;
+    }, ms);
+  }
+
+  /** What an operator does for a node that lost its journal, next step: its vote goes, then the new journal is known. */
+  readmit(id: NodeId): TableVerdict {
+    const node = this.leaderId() === 0 ? undefined : this.view().nodes.find((n) => n.id === id);
+    if (node === undefined || node.journal === this.host(id).journalId) return { what: 'taken' };
+    if (node.voter) return this.voter(id, false);
+    return this.table((table) => ({ c: 'readmit', table, node: id, journal: this.host(id).journalId, vote: true }));
   }
 
   /** Runs until the condition holds; false when it did not within `ms`. */

@@ -16,7 +16,7 @@ function ready(seed: number, options: ConstructorParameters<typeof Cluster>[0] =
 }
 
 t.test('trap 1: a leader passes on no more than it holds from a quorum', async (t) => {
-  const l = new LeaderLeases(1, () => [1, 2, 3, 4, 5], limits);
+  const l = new LeaderLeases(1, () => [1, 2, 3, 4, 5], { leaseMs: limits.leaseMs, waitMarginMs: limits.marginMs });
   l.begin(0, 0);
   t.equal(l.grant(100, 7, 1), 0, 'nothing is acknowledged yet');
   l.acknowledged(200, 2, 100);
@@ -29,7 +29,7 @@ t.test('trap 1: a leader passes on no more than it holds from a quorum', async (
 });
 
 t.test('acknowledgements of learners, of the future and of before this leader count for nothing', async (t) => {
-  const l = new LeaderLeases(1, () => [1, 2, 3], limits);
+  const l = new LeaderLeases(1, () => [1, 2, 3], { leaseMs: limits.leaseMs, waitMarginMs: limits.marginMs });
   l.begin(1000, 0);
   l.acknowledged(1100, 9, 1050);
   l.acknowledged(1100, 2, 1200);
@@ -40,7 +40,7 @@ t.test('acknowledgements of learners, of the future and of before this leader co
 t.test(
   'rule 24: who got no lease from this leader is over when the last leader says so, others after their own lease',
   async (t) => {
-    const l = new LeaderLeases(1, () => [1, 2, 3], limits);
+    const l = new LeaderLeases(1, () => [1, 2, 3], { leaseMs: limits.leaseMs, waitMarginMs: limits.marginMs });
     l.begin(1000, 4321);
     t.equal(l.overAt(2, 1), 4321);
     l.acknowledged(1100, 3, 1050);
@@ -248,7 +248,17 @@ t.test('rule 24: no lease for a member whose end is in the log already, committe
   let now = 1000;
   const ack = (startCount: number) => {
     const { term } = m;
-    m.receive(now, 2, { k: 'HeartbeatAck', term, echo: now, sentAt: now + 5000, startCount, match: 0, down: [] });
+    m.receive(now, 2, {
+      k: 'HeartbeatAck',
+      term,
+      echo: now,
+      sentAt: now + 5000,
+      startCount,
+      match: 0,
+      down: [],
+      limits: 1,
+      journal: 'j2',
+    });
   };
   const step = (ms: number) => {
     for (let i = 0; i < ms / 50; i++) {

@@ -1,11 +1,20 @@
 /** Elections, terms, votes and the log, seen from outside: through the whole membership core of small clusters. */
 import t from 'tap';
+import { limitValues } from '../../src/membership/limits-in-force.js';
 import { deriveTimeLimits, worstElectionMs } from '../../src/membership/time-limits.js';
 import type { ControlMessage } from '../../src/protocol/peer-messages.js';
 import { apply, Cluster } from './harness.js';
 import { booted, nodes, single } from './single.js';
 
 const limits = deriveTimeLimits();
+const cluster = (id: string) => ({
+  c: 'cluster',
+  id,
+  nodes: nodes(3, 0),
+  journals: {},
+  limits: limitValues(limits),
+  mastery: 'peer',
+});
 
 t.test('three voters elect one leader and become members, within a second of the bootstrap', async (t) => {
   const c = new Cluster({ seed: 1 });
@@ -97,7 +106,7 @@ t.test('S5: an append is acknowledged only after it is on disk', async (t) => {
 
 t.test('S5: a view counts only once its entry is on our own disk', async (t) => {
   const { m, batches } = single(booted(3));
-  const entries = [{ index: 1, term: 1, cmd: { c: 'cluster', id: 'x', nodes: nodes(3, 0), mastery: 'peer' } }];
+  const entries = [{ index: 1, term: 1, cmd: cluster('x') }];
   m.receive(1010, 2, { k: 'RaftAppend', term: 1, prevIndex: 0, prevTerm: 0, commit: 1, entries });
   t.equal(m.view.clusterId, '');
   m.persisted(1012, batches.at(-1)?.ticket ?? 0);
@@ -108,7 +117,7 @@ t.test('a candidate asks for votes only after its own vote is on disk', async (t
   const { m, take, batches } = single(booted(3));
   m.tick(2100);
   t.equal(take('RaftVote').length, 2, 'pre-votes');
-  m.receive(2110, 2, { k: 'RaftVoteReply', term: 1, pre: true, granted: true, ackAgeMs: 0 });
+  m.receive(2110, 2, { k: 'RaftVoteReply', term: 1, pre: true, granted: true, ackAgeMs: 0, journal: 'j2' });
   t.same(take('RaftVote'), []);
   m.persisted(2120, batches.at(-1)?.ticket ?? 0);
   t.match(take('RaftVote'), [
@@ -157,7 +166,7 @@ t.test('an append that does not fit is refused with the place to try next; a div
 t.test('a follower that was restarted, or was without a leader for a while, learns again what is committed', async (t) => {
   const disk = booted(3);
   disk.term = 1;
-  disk.entries = [{ index: 1, term: 1, cmd: { c: 'cluster', id: 'x', nodes: nodes(3, 0), mastery: 'peer' } }];
+  disk.entries = [{ index: 1, term: 1, cmd: cluster('x') }];
   const { m } = single(disk);
   // The leader of this term knows from an acknowledgement of the last life that we have the entry: it sends it no more.
   m.receive(1010, 2, { k: 'Heartbeat', term: 1, commit: 1, sentAt: 1 });
@@ -179,19 +188,19 @@ t.test('a follower that was restarted, or was without a leader for a while, lear
 t.test('entries of an earlier term commit only with one of the leader of now', async (t) => {
   const disk = booted(3);
   disk.term = 2;
-  disk.entries = [{ index: 1, term: 2, cmd: { c: 'cluster', id: 'old', nodes: nodes(3, 0), mastery: 'peer' } }];
+  disk.entries = [{ index: 1, term: 2, cmd: cluster('old') }];
   const { m, batches, take } = single(disk);
   const done = () => m.persisted(2120, batches.at(-1)?.ticket ?? 0);
   m.tick(2100);
-  m.receive(2110, 2, { k: 'RaftVoteReply', term: 3, pre: true, granted: true, ackAgeMs: 0 });
+  m.receive(2110, 2, { k: 'RaftVoteReply', term: 3, pre: true, granted: true, ackAgeMs: 0, journal: 'j2' });
   done();
-  m.receive(2120, 2, { k: 'RaftVoteReply', term: 3, pre: false, granted: true, ackAgeMs: 0 });
+  m.receive(2120, 2, { k: 'RaftVoteReply', term: 3, pre: false, granted: true, ackAgeMs: 0, journal: 'j2' });
   done();
   t.ok(m.isLeader);
-  m.receive(2130, 2, { k: 'RaftAppendReply', term: 3, success: true, match: 1 });
+  m.receive(2130, 2, { k: 'RaftAppendReply', term: 3, success: true, match: 1, journal: 'j2' });
   t.equal(m.view.clusterId, '', 'a majority has it, but that proves nothing');
   take('RaftAppend');
-  m.receive(2140, 2, { k: 'RaftAppendReply', term: 3, success: true, match: 2 });
+  m.receive(2140, 2, { k: 'RaftAppendReply', term: 3, success: true, match: 2, journal: 'j2' });
   t.equal(m.view.clusterId, 'old');
   t.equal(take('RaftAppend').at(-1)?.commit, 2);
 });
@@ -202,8 +211,8 @@ t.test('malformed and hostile messages of consensus change nothing and crash not
     { k: 'RaftAppend', term: 1, prevIndex: 0, prevTerm: 0, commit: 9, entries: [{ index: 7, term: 1, cmd: null }] },
     { k: 'RaftAppend', term: 1, prevIndex: 0, prevTerm: 0, commit: 9, entries: [{ index: 1, term: 5, cmd: null }] },
     { k: 'RaftSnapshot', term: 1, index: 5, lastTerm: 1, state: { epoch: 'much' } },
-    { k: 'RaftAppendReply', term: 1, success: true, match: 1e9 },
-    { k: 'HeartbeatAck', term: 1, echo: 1e15, sentAt: 0, startCount: 1, match: 99, down: [] },
+    { k: 'RaftAppendReply', term: 1, success: true, match: 1e9, journal: 'j2' },
+    { k: 'HeartbeatAck', term: 1, echo: 1e15, sentAt: 0, startCount: 1, match: 99, down: [], limits: 1, journal: 'j2' },
     { k: 'Lease', term: 1, echo: 1e15, remainingMs: 1e15, startCount: 1 },
     { k: 'Propose', cmd: null },
     { k: 'Refuse', code: 250, text: 'x' },

@@ -3,6 +3,8 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { mayPropose, parseCommand } from '../../src/membership/commands.js';
+import { limitValues } from '../../src/membership/limits-in-force.js';
+import { deriveTimeLimits } from '../../src/membership/time-limits.js';
 import type { Command, NodeConfig, View } from '../../src/membership/types.js';
 import { applyCommand, initialView } from '../../src/membership/view.js';
 import { parseView } from '../../src/membership/view-check.js';
@@ -10,6 +12,7 @@ import { votersOf } from '../../src/membership/voter-set.js';
 import { EPOCH_MAX } from '../../src/protocol/ids.js';
 import { DOMAINS_MAX } from '../../src/protocol/limits.js';
 
+const limits = limitValues(deriveTimeLimits());
 const config = (ids: number[]): NodeConfig[] => ids.map((id) => ({ id, name: `n${id}`, voter: true, fence: [['self']] }));
 
 function inc(node: number, startCount: number, boot = 'b1', machine = 'm') {
@@ -210,9 +213,9 @@ t.test('rule 17: a node whose token counter runs high gets a new epoch, once; th
 });
 
 t.test('the cluster is named once', async (t) => {
-  const view = after({ c: 'cluster', id: 'one', nodes: config([2, 7]), mastery: 'peer' });
+  const view = after({ c: 'cluster', id: 'one', nodes: config([2, 7]), journals: {}, limits, mastery: 'peer' });
   t.equal(view.clusterId, 'one');
-  t.equal(applyCommand(view, { c: 'cluster', id: 'two', nodes: config([1]), mastery: 'peer' }), view);
+  t.equal(applyCommand(view, { c: 'cluster', id: 'two', nodes: config([1]), journals: {}, limits, mastery: 'peer' }), view);
   t.same(
     view.nodes.map((n) => [n.id, n.state]),
     [
@@ -235,7 +238,7 @@ t.test('a vote is given or taken only in the version of the table that the comma
 
 t.test('servers: a domain of that policy has the members that vote as servers of its epoch', async (t) => {
   const nodes = config([1, 2, 3]).map((n) => ({ ...n, voter: n.id !== 3 }));
-  const cluster: Command = { c: 'cluster', id: 'x', nodes, mastery: 'servers' };
+  const cluster: Command = { c: 'cluster', id: 'x', nodes, mastery: 'servers', journals: {}, limits };
   const servers = (v: View, dom = 1) => v.domains.find((d) => d.dom === dom)?.servers;
   let view = [cluster, join(3, 1), join(2, 1), join(1, 1)].reduce(applyCommand, initialView(nodes, ''));
   t.same(view.domains[0]?.mastery, 'servers', 'of the domain default the first command decides');
@@ -395,7 +398,7 @@ t.test('a node may propose only what is about itself, or a new epoch', async (t)
   for (const c of ['suspect', 'alive', 'evicted'] as const) t.notOk(mayPropose(2, { c, ...own }));
   t.notOk(mayPropose(2, { c: 'fenced', ...own, method: 'x' }));
   t.notOk(mayPropose(2, { c: 'noop' }));
-  t.notOk(mayPropose(2, { c: 'cluster', id: 'x', nodes: [], mastery: 'peer' }));
+  t.notOk(mayPropose(2, { c: 'cluster', id: 'x', nodes: [], journals: {}, limits, mastery: 'peer' }));
   t.ok(mayPropose(3, { c: 'bump', dom: 1, epoch: 1 }));
 });
 

@@ -164,11 +164,11 @@ t.test('S3: without any lock in between everything may be forgotten', async (t) 
 t.test('S5: two votes of one node in one term and two leaders of one term are found', async (t) => {
   const failures: string[] = [];
   const check = new LogChecker((text) => failures.push(text));
-  check.sent(1, 1, 2, { k: 'RaftVoteReply', term: 5, pre: true, granted: true, ackAgeMs: 0 });
-  check.sent(1, 1, 3, { k: 'RaftVoteReply', term: 5, pre: false, granted: true, ackAgeMs: 0 });
-  check.sent(1, 2, 3, { k: 'RaftVoteReply', term: 5, pre: false, granted: true, ackAgeMs: 0 });
+  check.sent(1, 1, 2, { k: 'RaftVoteReply', term: 5, pre: true, granted: true, ackAgeMs: 0, journal: 'j2' });
+  check.sent(1, 1, 3, { k: 'RaftVoteReply', term: 5, pre: false, granted: true, ackAgeMs: 0, journal: 'j2' });
+  check.sent(1, 2, 3, { k: 'RaftVoteReply', term: 5, pre: false, granted: true, ackAgeMs: 0, journal: 'j2' });
   t.same(failures, []);
-  check.sent(1, 2, 2, { k: 'RaftVoteReply', term: 5, pre: false, granted: true, ackAgeMs: 0 });
+  check.sent(1, 2, 2, { k: 'RaftVoteReply', term: 5, pre: false, granted: true, ackAgeMs: 0, journal: 'j2' });
   t.match(failures, [/voted for n2 in term 5/]);
   check.sent(2, 1, 3, { k: 'Heartbeat', term: 5, commit: 0, sentAt: 1 });
   check.sent(3, 1, 2, { k: 'Heartbeat', term: 5, commit: 0, sentAt: 1 });
@@ -184,7 +184,8 @@ t.test('S5: a committed entry that is contradicted, and an epoch with two meanin
   t.same(failures, []);
   check.persist(3, { ticket: 1, entries: [{ index: 1, term: 3, cmd: { c: 'noop' } }] });
   t.match(failures, [/entry 1/]);
-  const view = { epoch: 4, table: 1, clusterId: 'c', nodes: [], domains: [], nextDom: 1, fencings: [], distrusted: [] } as View;
+  const rest = { limits: null, retired: [], nodes: [], domains: [], nextDom: 1, fencings: [], distrusted: [] };
+  const view = { epoch: 4, table: 1, clusterId: 'c', ...rest } as View;
   t.equal(check.applied(1, view), true);
   t.equal(check.applied(2, view), false);
   check.applied(3, { ...view, clusterId: 'd' });

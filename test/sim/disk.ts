@@ -111,10 +111,10 @@ export class NodeDisk {
     this.#control.write(() => this.#apply(batch), done);
   }
 
-  raiseStartCount(done: (startCount: number) => void): void {
+  raiseStartCount(done: (startCount: number) => void, atLeast = 0): void {
     this.#control.write(
       () => {
-        this.startCount++;
+        this.startCount = Math.max(this.startCount + 1, atLeast);
         if (!this.keepsRecord) this.record = null;
       },
       () => done(this.startCount),

@@ -368,7 +368,7 @@ export class SimNode {
       },
       restartRecord: (claims) => this.#writeRestart(life, claims),
       fence: (request) => this.#fence(life, request),
-      incarnationOver: (reason) => this.#incarnationOver(life, reason),
+      incarnationOver: (reason, atLeast) => this.#incarnationOver(life, reason, atLeast),
       lease: (until, isSuspended) => this.#leaseTold(life, until, isSuspended),
       viewChanged: (view) => {
         world.trace.add(world.queue.now, this.id, 'view', view.epoch, viewText(view));
@@ -458,7 +458,7 @@ export class SimNode {
     );
   }
 
-  #incarnationOver(life: Life, reason: string): void {
+  #incarnationOver(life: Life, reason: string, atLeast: number): void {
     const { world } = this;
     world.trace.add(world.queue.now, this.id, 'incarnationOver', reason);
     world.count('incarnationOver');
@@ -483,7 +483,7 @@ export class SimNode {
           world.trace.add(world.queue.now, this.id, 'reincarnate', startCount);
           this.call(life, (core, now) => core.reincarnate(now, this.#incarnation));
         });
-      });
+      }, atLeast);
     });
   }
 }
