@@ -130,7 +130,7 @@ export class Daemon {
       {
         self: config.self.id,
         incarnation,
-        nodes: config.nodes.map(({ id, name, voter, fence }) => ({ id, name, voter, fence })),
+        nodes: config.nodes.map(({ id, name, voter, fence, host, port }) => ({ id, name, voter, fence, host, port })),
         limits: config.limits,
         persisted: journal.loadControl(),
         seed: seedOf(incarnation),
