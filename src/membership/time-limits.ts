@@ -28,6 +28,7 @@ export interface TimeLimits {
 
 /** Worst relative drift between two monotonic clocks: wall-clock daemons may slew CLOCK_MONOTONIC (rule 10). */
 export const DRIFT_MAX = 0.084;
+const DRIFT_FACTOR = (1 + DRIFT_MAX) / (1 - DRIFT_MAX);
 const SLACK_MS = 50;
 
 export interface TimeLimitsInput {
@@ -95,14 +96,14 @@ export const SELF_END_MS_MAX = 600_000;
 
 /**
  * How long after lease + margin a machine that ends itself is waited for, where what its node owns is to be freed (rule 2). It is kept
- * alive only while its lease is valid, so it ends at the latest `armedMs` after the end of the lease, on its own watchdog's
- * clock. Twice that is waited for, as sbd's msgwait is twice its watchdog's time-out: it covers a watchdog that is slow by two thirds
- * on top of the drift between clocks.
+ * alive only while its lease is valid, so it ends `armedMs` after the last keep-alive. A keep-alive that was decided in time may
+ * be written by a process that stood still in between, for just under `armedMs`, or its watchdog would have fired. So twice that is
+ * waited for (as sbd's msgwait is twice its watchdog's time-out), and the drift between the clocks:
  *
- *   t + L + margin + 2T  >=  (t + L + T * (1 + 2/3)) * (1+rho)/(1-rho)        t: the last acknowledgement, L: lease, T: armedMs
+ *   L + margin + 2T * f  >=  (L + T + T) * f + slack,   f = (1+rho)/(1-rho)       L: lease from the last acknowledgement, T: armedMs
  */
 export function selfEndWaitMs(armedMs: number): number {
-  return 2 * armedMs;
+  return Math.ceil(2 * armedMs * DRIFT_FACTOR);
 }
 
 /**
@@ -118,12 +119,11 @@ export function checkSelfEnd(l: Pick<TimeLimits, 'heartbeatMs' | 'leaseMs' | 'ma
   }
   if (armedMs < 4 * l.heartbeatMs)
     refuse(`self_end: timeout ${armedMs} ms must be at least 4 heartbeats (4 x ${l.heartbeatMs} ms)`);
-  const factor = (1 + DRIFT_MAX) / (1 - DRIFT_MAX);
   const waited = l.leaseMs + l.marginMs + selfEndWaitMs(armedMs);
-  const ended = (l.leaseMs + armedMs * (1 + 2 / 3)) * factor;
+  const ended = (l.leaseMs + 2 * armedMs) * DRIFT_FACTOR + SLACK_MS;
   if (waited < ended) {
     refuse(
-      `self_end: lease ${l.leaseMs} + margin ${l.marginMs} + 2 x timeout ${armedMs} ms is less than the ${Math.ceil(ended)} ms in which the machine has ended for certain`,
+      `self_end: lease ${l.leaseMs} + margin ${l.marginMs} + wait for timeout ${armedMs} = ${waited} ms is less than the ${Math.ceil(ended)} ms in which the machine has ended for certain`,
     );
   }
 }

@@ -11,6 +11,7 @@ import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { dirname, isAbsolute, resolve } from 'node:path';
 import { secretFileFault } from '../fence/secret-file.js';
+import type { SelfEndConfig } from '../fence/self-end.js';
 import type { FenceMethodConfig } from '../fence/types.js';
 import { deriveTimeLimits, type TimeLimits, type TimeLimitsInput } from '../membership/time-limits.js';
 import { MASTERY_POLICIES, type MasteryPolicy, type NodeConfig } from '../membership/types.js';
@@ -22,6 +23,7 @@ import { readFenceMethods } from './config-fence.js';
 import { defaultFilesSocket, type FilesConfig, readFiles } from './config-files.js';
 import { type ConfiguredNode, readNodes } from './config-nodes.js';
 import { Complaints, TableReader } from './config-reader.js';
+import { readSelfEnd } from './config-self-end.js';
 import { LOG_LEVELS, type LogLevel } from './log.js';
 import { parseToml } from './toml.js';
 
@@ -62,6 +64,8 @@ export interface Config {
   listen: { host: string; port: number } | null;
   tls: boolean;
   fenceMethods: Map<string, FenceMethodConfig>;
+  /** How this machine ends itself when its lease is over; null = it does not. */
+  selfEnd: SelfEndConfig | null;
   /** Mean time between two looks at a fence device; 0 = never. */
   fenceMonitorMs: number;
   unsafeNodeOwned: boolean;
@@ -225,6 +229,7 @@ export function loadConfig(source: ConfigSource = {}): Config {
     onDisk: source.file !== undefined && source.text === undefined,
     uid,
   });
+  const selfEnd = readSelfEnd(top, limits, complaints);
   const configured = readNodes(top, fenceMethods, complaints, DEFAULT_PORT);
   const fenceMonitorMs = top.integer('fence_monitor_ms', 0, 3_600_000, ' milliseconds; 0 = never');
   const mastery = top.oneOf('mastery', MASTERY_POLICIES) ?? 'peer';
@@ -282,7 +287,9 @@ export function loadConfig(source: ConfigSource = {}): Config {
   ] as const) {
     if (path !== undefined && !isAbsolute(path)) complaints.at(top.lineOf(what), `${what} = "${path}" must be an absolute path`);
   }
-  const nodeOwnedAllowed = unsafeNodeOwned || (self?.fence.some((level) => level.every((name) => name !== 'self')) ?? false);
+  const isEndedByOthers = self?.fence.some((level) => level.every((name) => name !== 'self')) ?? false;
+  const endsItself = selfEnd?.method === 'watchdog' || selfEnd?.method === 'sysrq';
+  const nodeOwnedAllowed = unsafeNodeOwned || isEndedByOthers || endsItself;
   // In a cluster of one nobody else is granted what this node holds, whatever becomes of its lease.
   const filesAllowed = nodeOwnedAllowed || nodes.length === 1;
   if (files.isAsked && !filesAllowed && self !== undefined) complaints.at(top.lineOf('files'), `[files]: ${FILES_REFUSED}`);
@@ -307,6 +314,7 @@ export function loadConfig(source: ConfigSource = {}): Config {
     listen: nodes.length > 1 ? { host: listen.host ?? me.host, port: listen.port ?? me.port } : null,
     tls,
     fenceMethods,
+    selfEnd,
     fenceMonitorMs: fenceMonitorMs ?? FENCE_MONITOR_MS,
     unsafeNodeOwned,
     neverPaused,

@@ -9,8 +9,11 @@ import { statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { NodeCore } from '../core/node-core.js';
 import type { CoreOutput } from '../core/types.js';
+import { Guard } from '../fence/guard.js';
 import { FenceMonitor } from '../fence/monitor.js';
 import { FenceRunner } from '../fence/runner.js';
+import type { SelfEnd, SelfEndConfig, SelfEndLog } from '../fence/self-end.js';
+import { Watchdog } from '../fence/watchdog.js';
 import type { View } from '../membership/types.js';
 import { InvariantError, TsdlmError } from '../protocol/errors.js';
 import type { Incarnation, NodeId } from '../protocol/ids.js';
@@ -48,6 +51,7 @@ export class Daemon {
   readonly #admin: Admin;
   readonly #fencing: FenceRunner;
   readonly #monitor: FenceMonitor;
+  readonly #selfEnd: SelfEnd | null;
   #incarnation: Incarnation;
   #ticker: NodeJS.Timeout | null = null;
   #isOver = false;
@@ -107,6 +111,7 @@ export class Daemon {
       intervalMs: config.fenceMonitorMs,
       log,
     });
+    this.#selfEnd = config.selfEnd === null ? null : selfEndOf(config.selfEnd, join(config.stateDir, 'guard.sock'), log);
     this.#peers =
       config.listen === null || config.key === null
         ? null
@@ -155,6 +160,7 @@ export class Daemon {
       limits: config.limits,
       version: options.version,
       nodeOwnedAllowed: config.nodeOwnedAllowed,
+      onSurvivor: (why) => this.#selfEnd?.endNow(why),
       now: () => this.#now() - this.#clock.ahead,
       log,
       admin: (verb, args, session) => this.#admin.run(verb, args, session),
@@ -175,6 +181,7 @@ export class Daemon {
     const tick = (): void => {
       const gap = this.#clock.look();
       if (gap > 0) this.#o.log.warn('machine-was-suspended', { forMs: Math.round(gap) });
+      this.#keepAlive();
       this.#step(() => this.#core.tick(this.#now(), Date.now()));
       this.#fencing.withdraw((node, startCount) => this.#isFencing(node, startCount));
       this.#leftWhenAlone();
@@ -189,6 +196,13 @@ export class Daemon {
       socket: this.#o.config.socket,
       journal: this.#o.config.stateDir,
     });
+  }
+
+  /** The machine is kept from ending itself only under a lease, read at this very moment. */
+  #keepAlive(): void {
+    if (this.#selfEnd === null || this.#isOver) return;
+    if (this.#core.isMember && this.#core.leaseUntil > this.#now()) this.#selfEnd.keepAlive();
+    this.#core.arm(this.#selfEnd.armedMs);
   }
 
   /** It is for us to fence this incarnation: we lead, and the view still says so. */
@@ -328,7 +342,12 @@ export class Daemon {
       sessions: () => this.#sessions.sessions().length,
       nodeOwnedAllowed: config.nodeOwnedAllowed,
       files: this.#files,
-      warnings: () => [...config.warnings, ...this.#fencing.warnings(), ...this.#monitor.warnings()],
+      warnings: () => [
+        ...config.warnings,
+        ...this.#fencing.warnings(),
+        ...this.#monitor.warnings(),
+        ...(this.#selfEnd?.warnings() ?? []),
+      ],
       fencing: {
         runner: this.#fencing,
         monitor: this.#monitor,
@@ -376,6 +395,18 @@ export class Daemon {
     this.#onLeft = null;
   }
 
+  /** What the others may count on is not taken back while the view says that this node owns locks. */
+  async #disarm(): Promise<void> {
+    if (this.#selfEnd === null) return;
+    const me = this.#core.view.nodes.find((n) => n.id === this.#o.config.self.id);
+    const isCounted = me !== undefined && me.nodeOwned && ['in', 'suspect', 'fencing'].includes(me.state);
+    if (!isCounted) await this.#selfEnd.disarm();
+    else
+      this.#o.log.error('self-end-stays-armed', {
+        why: 'this node owns locks and has not left the cluster: its machine will end',
+      });
+  }
+
   /** The whole state of the node, as plain data. */
   dump(): Record<string, unknown> {
     return this.#core.dump();
@@ -416,6 +447,7 @@ export class Daemon {
     }
     this.#isOver = true;
     if (this.#ticker) clearInterval(this.#ticker);
+    await this.#disarm();
     this.#monitor.close();
     this.#fencing.close();
     await this.#peers?.close();
@@ -436,6 +468,10 @@ function checkClocks(config: Config): void {
     `${config.file}: node ${config.self.name} is a virtual machine and is fenced by its own lease ("self"), which a paused machine does not see end: ` +
       'set never_paused = true if it is never suspended, saved or paused, or give it a fence method that ends the machine',
   );
+}
+
+function selfEndOf(config: SelfEndConfig, socket: string, log: SelfEndLog): SelfEnd {
+  return config.method === 'watchdog' ? new Watchdog(config, log) : new Guard(config, socket, log);
 }
 
 function asJournalError(error: unknown): TsdlmError {

@@ -106,11 +106,20 @@ export class SuspendDetector {
   }
 }
 
-/** True when the processor says that it runs under a hypervisor (the `hypervisor` flag of /proc/cpuinfo, x86). */
-export function isVirtualMachine(path = '/proc/cpuinfo'): boolean {
-  try {
-    return /^flags\s*:.*\bhypervisor\b/m.test(readFileSync(path, 'utf8'));
-  } catch {
-    return false;
-  }
+const VIRTUAL_HARDWARE = /\b(qemu|kvm|vmware|virtualbox|xen|bochs|bhyve|parallels|openstack|virtual machine|hvm domu)\b/i;
+
+/**
+ * True when the machine says that it is a virtual one: the `hypervisor` flag of /proc/cpuinfo (x86), a hypervisor in /sys (Xen), or
+ * the name of its hardware (other processors). What says nothing counts as real hardware.
+ */
+export function isVirtualMachine(cpuinfo = '/proc/cpuinfo', sys = '/sys'): boolean {
+  const read = (path: string): string => {
+    try {
+      return readFileSync(path, 'utf8');
+    } catch {
+      return '';
+    }
+  };
+  if (/^flags\s*:.*\bhypervisor\b/m.test(read(cpuinfo)) || read(`${sys}/hypervisor/type`) !== '') return true;
+  return ['sys_vendor', 'product_name'].some((name) => VIRTUAL_HARDWARE.test(read(`${sys}/class/dmi/id/${name}`)));
 }

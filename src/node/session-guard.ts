@@ -7,17 +7,23 @@
  */
 import { KILL_MARGIN_MS, PUSH_SLACK_MS } from '../membership/time-limits.js';
 import type { Session } from './session.js';
-import { isGroupAlive, isInert, signalGroup } from './session-group.js';
+import { isGroupAlive, isInert, type ProcessGroup, signalGroup } from './session-group.js';
 
 export interface SessionGuardOptions {
   now: () => number;
   log: (level: 'info' | 'warn' | 'error', event: string, data: Record<string, unknown>) => void;
   /** End of the holds of this node, as it is told. */
   holdUntil: () => number;
+  /** A command runs on although it was killed and its time is over: the machine is to end, where it can (rule 11). */
+  survives: (why: string) => void;
+  /** For tests. */
+  isAlive?: (group: ProcessGroup) => boolean;
 }
 
 export class SessionGuard {
   #o: SessionGuardOptions;
+  /** Groups that got SIGKILL: each is looked at once more. */
+  readonly #dying = new WeakSet<ProcessGroup>();
 
   constructor(options: SessionGuardOptions) {
     this.#o = options;
@@ -39,7 +45,20 @@ export class SessionGuard {
       if (session.group !== group || !isGroupAlive(group)) return;
       this.#o.log('warn', 'command-killed', { session: session.id, pgid: group.pgid, why: 'its lock was lost' });
       signalGroup(group, 'SIGKILL');
+      this.#watchDeath(session.id, group);
     });
+  }
+
+  /** SIGKILL ends a process at once, unless the kernel keeps it (a disk that does not answer). */
+  #watchDeath(session: number, group: ProcessGroup): void {
+    if (this.#dying.has(group)) return;
+    this.#dying.add(group);
+    setTimeout(() => {
+      if (!(this.#o.isAlive ?? isGroupAlive)(group)) return;
+      const data = { session, pgid: group.pgid };
+      this.#o.log('error', 'command-survives', { ...data, why: 'it runs on after SIGKILL, without a right to its lock' });
+      this.#o.survives(`the command with process group ${group.pgid} has survived SIGKILL`);
+    }, 2 * KILL_MARGIN_MS);
   }
 
   /** When the session's holds end, as far as is known now. */
@@ -67,6 +86,7 @@ export class SessionGuard {
     const data = { session: session.id, pgid: group.pgid };
     if (now >= killAt) {
       if (signalGroup(group, 'SIGKILL')) this.#o.log('warn', 'command-killed', { ...data, why: 'the lease of its lock ends' });
+      this.#watchDeath(session.id, group);
       return;
     }
     if (!session.wasTermSent && now >= killAt - group.graceMs - PUSH_SLACK_MS) {

@@ -57,6 +57,8 @@ export interface SessionServerOptions {
   version: string;
   /** A fence method ends this machine, or `unsafe_node_owned` is set (rule 2). */
   nodeOwnedAllowed: boolean;
+  /** A command without a right to its lock cannot be ended (rule 11). */
+  onSurvivor?: (why: string) => void;
   /** Milliseconds on CLOCK_MONOTONIC, as clients read it. */
   now: () => number;
   log: (level: 'info' | 'warn' | 'error', event: string, data: Record<string, unknown>) => void;
@@ -84,7 +86,12 @@ export class SessionServer implements SessionHost {
   constructor(options: SessionServerOptions) {
     this.#o = options;
     this.now = options.now;
-    this.#guard = new SessionGuard({ now: options.now, log: options.log, holdUntil: () => options.core.holdUntil });
+    this.#guard = new SessionGuard({
+      now: options.now,
+      log: options.log,
+      holdUntil: () => options.core.holdUntil,
+      survives: (why) => options.onSurvivor?.(why),
+    });
     this.#requests = new SessionRequests({
       core: options.core,
       now: options.now,

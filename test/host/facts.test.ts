@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
-import { bootId, boottimeMs, machineId, nowMs, SuspendDetector } from '../../src/node/facts.js';
+import { bootId, boottimeMs, isVirtualMachine, machineId, nowMs, SuspendDetector } from '../../src/node/facts.js';
 import { tempDir } from '../fixtures/journal.js';
 
 t.test('boot id and machine id are read, checked and named when missing', async (t) => {
@@ -67,4 +67,23 @@ t.test('rule 10: a process that was preempted between the readings does not look
     mono += 3;
   }
   t.pass('no false alarm');
+});
+
+t.test('rule 10: a virtual machine is known by its processor, by /sys, or by the name of its hardware', async (t) => {
+  const dir = t.testdir({
+    intel: 'flags\t\t: fpu vme hypervisor lahf_lm\n',
+    metal: 'flags\t\t: fpu vme lahf_lm\n',
+    arm: { class: { dmi: { id: { sys_vendor: 'QEMU\n', product_name: 'KVM Virtual Machine\n' } } } },
+    server: { class: { dmi: { id: { sys_vendor: 'Dell Inc.\n', product_name: 'PowerEdge R640\n' } } } },
+    xen: { hypervisor: { type: 'xen\n' } },
+  });
+  const cases: [string, string, boolean][] = [
+    ['intel', 'none', true],
+    ['metal', 'none', false],
+    ['metal', 'arm', true],
+    ['metal', 'server', false],
+    ['metal', 'xen', true],
+    ['none', 'none', false],
+  ];
+  for (const [cpu, sys, is] of cases) t.equal(isVirtualMachine(`${dir}/${cpu}`, `${dir}/${sys}`), is, `${cpu} ${sys}`);
 });

@@ -1,6 +1,6 @@
 /** The fencing gate: suspect, fencing, fenced, evicted; levels and failures; half partitions; clean leaving. */
 import t from 'tap';
-import { deriveTimeLimits } from '../../src/membership/time-limits.js';
+import { deriveTimeLimits, selfEndWaitMs } from '../../src/membership/time-limits.js';
 import type { Command, FenceVerdict } from '../../src/membership/types.js';
 import { Cluster } from './harness.js';
 
@@ -279,7 +279,8 @@ t.test('rule 2: an armed machine that owns locks counts as ended by itself after
     }
     t.ok(c.until(() => c.state(id) === 'evicted', 60_000));
     const after = (c.checks.commands('fenced', id)[0]?.at ?? 0) - dead;
-    t.ok(after > leaseMs - heartbeatMs + 2 * armedMs && after < leaseMs + marginMs + 2 * armedMs + 200, `after ${after} ms`);
+    const least = leaseMs - heartbeatMs + selfEndWaitMs(armedMs);
+    t.ok(after > least && after < least + heartbeatMs + marginMs + 200, `after ${after} ms`);
     t.equal(c.view().nodes.find((n) => n.id === id)?.fencedBy, 'self-end');
     if (!isLiar) continue;
     // Its watchdog did not fire: it is seen on the same boot (rule 12).
