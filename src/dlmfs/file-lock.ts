@@ -420,8 +420,13 @@ export class FileLock implements LockOwner {
     opener.isProbed = true;
     this.#service.probe(this.#domain, this.#name, opener.mode, (code) => {
       if (!this.#openers.includes(opener)) return;
-      this.#remove(opener);
-      opener.done(code === null ? 'ENOTCONN' : errnoOf(code));
+      if (code === null) {
+        // The other open was withdrawn meanwhile: the try is asked for in earnest.
+        opener.isProbed = false;
+      } else {
+        this.#remove(opener);
+        opener.done(errnoOf(code));
+      }
       this.#pump();
     });
   }

@@ -49,6 +49,13 @@ export class Bed {
     });
   }
 
+  /** Work that was put off until the engine's calls were over. */
+  runLater(): void {
+    const work = this.#later;
+    this.#later = [];
+    for (const f of work) f();
+  }
+
   /** Delivers everything, also what promises bring about. */
   async settle(): Promise<void> {
     for (let quiet = 0; quiet < 3; quiet++) {
