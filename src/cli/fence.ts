@@ -100,7 +100,8 @@ export function fenceCommand(program: Command, context: () => Context): void {
 
 type Verb = 'fence-node' | 'fence-confirm';
 
-async function order(
+/** Gives an order about a node, its name typed twice, and waits until the node is over. */
+export async function order(
   c: Context,
   verb: Verb,
   name: string,
@@ -128,7 +129,9 @@ async function order(
     }
     const args: FenceOrderArgs = { node: name, startCount: incarnation.startCount, ...(reason === '' ? {} : { reason }) };
     const after = await carryOut(client, verb, args, waitMs);
-    c.print({ node: name, state: after.state, fencedBy: after.fencedBy }, (d) => `${d.node} counts as fenced by ${d.fencedBy}\n`);
+    c.print({ node: name, state: after.state, fencedBy: after.fencedBy }, (d) =>
+      d.fencedBy === '' ? `${d.node} was expired, and is back\n` : `${d.node} counts as fenced by ${d.fencedBy}\n`,
+    );
   });
 }
 

@@ -3,12 +3,15 @@ import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { configCommand } from './config.js';
 import { Context, type GlobalOptions } from './context.js';
+import { domainCommand } from './domain.js';
 import { EXIT_OK, EXIT_USAGE } from './exit-codes.js';
 import { fenceCommand } from './fence.js';
 import { lockCommand } from './lock.js';
 import { lvbCommand } from './lvb.js';
 import { mountCommand, umountCommand } from './mount.js';
+import { nodeCommand } from './node.js';
 import { convertCommand, unlockCommand } from './owned.js';
+import { statsCommand } from './stats.js';
 import { lsCommand, nodesCommand, showCommand, statusCommand } from './views.js';
 
 /** Runs one command line (as process.argv); resolves with the exit code. Writes to stdout and stderr, never throws. */
@@ -41,6 +44,9 @@ export async function main(argv: readonly string[]): Promise<number> {
     nodesCommand,
     mountCommand,
     umountCommand,
+    statsCommand,
+    domainCommand,
+    nodeCommand,
     fenceCommand,
     configCommand,
   ]) {

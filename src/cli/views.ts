@@ -99,9 +99,11 @@ function statusText(s: StatusData, dlm: Found): string {
     ['node', `${s.node.name} (${s.node.id}), ${s.isMember ? 'member' : 'not a member'}, ${s.state}, start ${s.startCount}`],
     ['cluster', s.cluster],
     ['daemon', `tsdlmd ${s.version}, process ${s.pid}, up ${formatDuration(s.uptimeMs)}`],
+    ['role', roleText(s)],
     ['epoch', String(s.epoch)],
     ['leader', s.leader === null ? 'none' : `${s.leader.name} (${s.leader.id})`],
     ['lease', s.leaseLeftMs > 0 ? `${formatDuration(s.leaseLeftMs)} left` : 'none: nothing is granted here'],
+    ['domains', s.domains.length === 0 ? '-' : s.domains.map(domainText).join(', ')],
     ['members', members === '' ? '-' : members],
     ['links', links === '' ? '-' : links],
     [
@@ -128,6 +130,18 @@ function filesText(f: FilesData): string {
   const where = [f.socket, f.listen].filter((x) => x !== null).join(', ');
   const open = f.mounts.reduce((sum, m) => sum + m.open, 0);
   return `${where}, ${f.mounts.length} mounts, ${open} open, ${f.orphans.length} orphan holds`;
+}
+
+/** Also what `tsdlm stats` says of it. */
+function roleText(s: Pick<StatusData, 'role' | 'quorum'>): string {
+  const { has, needs, voters } = s.quorum;
+  const what = s.role === 'arbitrating' ? 'arbitrating: without a quorum nothing is granted' : s.role;
+  return `${what}; ${has} of ${voters} voters reached, ${needs} needed`;
+}
+
+function domainText(d: StatusData['domains'][number]): string {
+  const masters = d.mastery === 'peer' ? 'peer' : `servers ${d.masters.map((m) => m.name).join(' ') || 'none'}`;
+  return `${d.name} (${masters}${d.state === 'active' ? '' : `, ${d.state}`})`;
 }
 
 export function nodesCommand(program: Command, context: () => Context): void {

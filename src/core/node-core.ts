@@ -11,7 +11,15 @@ import { Engine } from '../master/engine.js';
 import type { EngineTuning } from '../master/state.js';
 import type { ClaimedLock, EngineOutput, LocalLock, LockOptions } from '../master/types.js';
 import { Membership } from '../membership/membership.js';
-import type { Command, FenceRequest, FenceVerdict, MembershipOutput, TableCommand, View } from '../membership/types.js';
+import type {
+  Command,
+  FenceRequest,
+  FenceVerdict,
+  MasteryPolicy,
+  MembershipOutput,
+  TableCommand,
+  View,
+} from '../membership/types.js';
 import type { TableVerdict } from '../membership/voter-change.js';
 import type { ErrorCode } from '../protocol/errors.js';
 import type { Incarnation, Millis, NodeId, StartCount } from '../protocol/ids.js';
@@ -281,6 +289,14 @@ export class NodeCore implements CoreApi {
     const lock = this.engine.lock(now, options);
     if (this.commands.length > 0) this.settle(now);
     return lock;
+  }
+
+  /** See Engine.joinDomain. */
+  joinDomain(now: Millis, name: string, mastery: MasteryPolicy | null): string | null {
+    this.enter(now);
+    const text = this.engine.joinDomain(now, name, mastery);
+    this.settle(now);
+    return text;
   }
 
   convert(now: Millis, lock: LocalLock, mode: Mode, options: { try: boolean; deadline: Millis; lvb: Uint8Array | null }): void {

@@ -2,8 +2,10 @@
  * What the engine knows, as plain data: one function family shared by the state dump, `show`, `ls` and the simulator's
  * checkers. Reads only.
  */
-import { tokenToBigInt } from '../protocol/ids.js';
+import type { MasteryPolicy } from '../membership/types.js';
+import { type NodeId, tokenToBigInt } from '../protocol/ids.js';
 import { type Mode, modeName } from '../protocol/modes.js';
+import type { MasteredCounts } from './counters.js';
 import type { Domain } from './domain.js';
 import type { Engine } from './engine.js';
 import type { Lock } from './lock.js';
@@ -113,6 +115,53 @@ export function countLocal(engine: Engine): { held: number; waiting: number } {
     else waiting++;
   }
   return { held, waiting };
+}
+
+/** Walks all resources that this node masters: some ten milliseconds for a million. */
+export function countMastered(engine: Engine): MasteredCounts {
+  const s = engine.state;
+  const counts: MasteredCounts = { resources: 0, nl: 0, pr: 0, ex: 0, converting: 0, blocked: 0 };
+  for (const domain of s.domains.values()) {
+    for (const res of domain.resources.values()) {
+      if (res.owner !== s.self || res.state !== RES_OWNED) continue;
+      counts.resources++;
+      counts.pr += res.grantedPr;
+      counts.ex += res.grantedEx;
+      counts.nl += res.granted.length + res.converting.length - res.grantedPr - res.grantedEx;
+      counts.converting += res.converting.length;
+      counts.blocked += res.blocked.length;
+    }
+  }
+  return counts;
+}
+
+/** Locks of local owners by mode, waiting requests, and how many of the held ones the node itself owns. */
+export function countOwned(engine: Engine): { nl: number; pr: number; ex: number; waiting: number; nodeOwned: number } {
+  const counts = { nl: 0, pr: 0, ex: 0, waiting: engine.state.waiting.size, nodeOwned: 0 };
+  for (const lock of engine.state.own.values()) {
+    if (lock.mode === -1) counts.waiting++;
+    else {
+      if (lock.mode === 0) counts.nl++;
+      else if (lock.mode === 1) counts.pr++;
+      else counts.ex++;
+      if (lock.nodeOwned) counts.nodeOwned++;
+    }
+  }
+  return counts;
+}
+
+/** The domains of this node: who is in them, who may master, whether a recovery runs. */
+export function listDomains(
+  engine: Engine,
+): { name: string; mastery: MasteryPolicy; epoch: number; members: NodeId[]; masters: NodeId[]; isRecovering: boolean }[] {
+  return [...engine.state.domains.values()].map(({ name, mastery, epoch, memberIds, masterIds, isRecovering }) => ({
+    name,
+    mastery,
+    epoch,
+    members: [...memberIds],
+    masters: [...masterIds],
+    isRecovering,
+  }));
 }
 
 function dumpDomain(domain: Domain, now: number): Record<string, unknown> {

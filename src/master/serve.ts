@@ -45,6 +45,7 @@ export function breakDeadlocks(s: EngineState, res: LockRes): void {
 export function request(s: EngineState, res: LockRes, lock: Lock, mode: Mode, isTry: boolean): void {
   invariant(res.state === RES_OWNED && res.owner === s.self, `request for ${res.name} at a node that does not master it`);
   lock.want = mode;
+  s.counters.requests++;
   const isFree = mode === NL || (res.converting.length === 0 && res.blocked.length === 0);
   if (isFree && isGrantable(res, lock, mode)) {
     grant(s, res, lock, mode);
@@ -53,6 +54,7 @@ export function request(s: EngineState, res: LockRes, lock: Lock, mode: Mode, is
   if (isTry) return refuse(s, res, lock, 'TSDLM_CONFLICT');
   if (res.blocked.length >= QUEUE_LENGTH_MAX) return refuse(s, res, lock, 'TSDLM_LIMIT_REACHED');
   if (lock.q === Q_GRANTED) res.granted.remove(lock);
+  s.counters.conflicts++;
   res.blocked.push(lock);
   lock.since = lock.mode === -1 ? s.now : lock.since;
   sendBasts(s, res);
@@ -87,6 +89,7 @@ export function convert(
   if (res.converting.length > 0) return refuse(s, res, lock, 'TSDLM_DEADLOCK');
   if (isTry) return refuse(s, res, lock, 'TSDLM_CONFLICT');
   lock.want = mode;
+  s.counters.conflicts++;
   res.granted.remove(lock);
   res.converting.push(lock);
   sendBasts(s, res);
@@ -95,6 +98,7 @@ export function convert(
 /** Ends a lock: removes it from its queue, stores its value block, tells its owner, grants to who waited. */
 export function unlock(s: EngineState, res: LockRes, lock: Lock, put: LvbState, value: Uint8Array | null): void {
   if (lock.mode === EX && put !== 0) store(res, put, value);
+  s.counters.releases++;
   drop(res, lock);
   s.hooks.unlocked(lock);
   if (res.converting.length > 0 || res.blocked.length > 0) shuffle(s, res);
@@ -148,6 +152,7 @@ function refuse(s: EngineState, res: LockRes, lock: Lock, code: ErrorCode): void
     res.granted.push(lock);
   }
   lock.want = -1;
+  s.counters.refusals++;
   s.hooks.denied(lock, code);
 }
 
@@ -187,6 +192,7 @@ export function grant(s: EngineState, res: LockRes, lock: Lock, mode: Mode): voi
     lock.lvbState = res.lvbState;
     lock.lvb = res.lvb;
   }
+  s.counters.grants++;
   s.hooks.granted(lock);
 }
 
@@ -221,6 +227,7 @@ export function sendBasts(s: EngineState, res: LockRes): void {
     for (let lock = queue.head; lock; lock = lock.next) {
       if (lock === head || lock.basted >= want || lock.mode === -1 || isCompatible(lock.mode, want)) continue;
       lock.basted = want;
+      s.counters.basts++;
       s.hooks.bast(lock, want);
     }
   }

@@ -9,6 +9,7 @@ import { IdMap } from '../protocol/id-map.js';
 import type { LockId, Millis, NodeId, StartCount } from '../protocol/ids.js';
 import type { Mode } from '../protocol/modes.js';
 import type { LockMessage } from '../protocol/peer-messages.js';
+import { Counters } from './counters.js';
 import type { Domain } from './domain.js';
 import type { Lock } from './lock.js';
 import { LockRes } from './lockres.js';
@@ -72,6 +73,7 @@ export class EngineState {
   now: Millis = 0;
   view: View;
   readonly clock = new TokenClock();
+  readonly counters = new Counters();
   /** Active domains of this node: those it is a member of (or leaving) with its present incarnation. */
   readonly domains = new Map<string, Domain>();
   readonly byDom = new Map<number, Domain>();

@@ -27,6 +27,8 @@ import { type Mode, modeName } from '../protocol/modes.js';
 import type { ControlMessage } from '../protocol/peer-messages.js';
 import { FenceAdmin, type FenceAdminHost } from './fence-admin.js';
 import type { FileDoor } from './file-door.js';
+import { NODE_VERBS, NodeAdmin } from './node-admin.js';
+import { domainsOf, quorumOf, roleOf } from './roles.js';
 import type { SessionInfo } from './session-info.js';
 
 /** How long another node may take to answer a question. */
@@ -49,6 +51,9 @@ export interface AdminHost {
   nodeOwnedAllowed: boolean;
   files: Pick<FileDoor, 'data' | 'orphans' | 'freeOrphans'>;
   warnings(): string[];
+  configSum: string;
+  /** Begins a clean stop of this daemon. */
+  shutdown(by: string): void;
   fencing: Pick<FenceAdminHost, 'runner' | 'monitor' | 'nodes' | 'log'>;
 }
 
@@ -59,6 +64,7 @@ export class Admin {
   readonly #startedAt: number;
   readonly #pending = new Map<number, (data: unknown) => void>();
   readonly #fence: FenceAdmin;
+  readonly #node: NodeAdmin;
   #nextQuery = 1;
 
   constructor(host: AdminHost) {
@@ -73,11 +79,19 @@ export class Admin {
       ask: (node, verb, args) => this.#ask(node, verb, args),
       askAll: (verb, args) => this.#askAll(verb, args),
     });
+    this.#node = new NodeAdmin({
+      ...host,
+      startedAt: this.#startedAt,
+      ref: (id) => this.#ref(id),
+      ask: (node, verb, args) => this.#ask(node, verb, args),
+      log: host.fencing.log,
+    });
   }
 
   async run(verb: string, args: unknown, session?: Pick<SessionInfo, 'pid' | 'label'>): Promise<Answer> {
+    const by = `${this.#ref(this.#host.self).name}:${session?.pid ?? 0} ${session?.label ?? ''}`;
+    if (NODE_VERBS.includes(verb)) return { ok: true, data: await this.#node.run(verb, asRecord(args), by) };
     if (verb.startsWith('fence-')) {
-      const by = `${this.#ref(this.#host.self).name}:${session?.pid ?? 0} ${session?.label ?? ''}`;
       return { ok: true, data: await this.#fence.run(verb, asRecord(args), by) };
     }
     switch (verb) {
@@ -103,6 +117,7 @@ export class Admin {
     const text = (v: unknown): string => (typeof v === 'string' ? v : '');
     let data: unknown = null;
     if (m.verb.startsWith('fence-')) data = this.#fence.onQuery(m.verb, asRecord(m.args));
+    else if (NODE_VERBS.includes(m.verb)) data = this.#node.onQuery(m.verb, asRecord(m.args));
     else if (m.verb === 'show') data = masteredResource(core.engine, text(args.domain), text(args.name));
     else if (m.verb === 'ls') {
       const domain = text(args.domain);
@@ -155,6 +170,9 @@ export class Admin {
     const now = h.now();
     return {
       node: { id: h.self, name: me?.name ?? hostname() },
+      role: roleOf(h),
+      quorum: quorumOf(h),
+      domains: domainsOf(h, (id) => this.#ref(id)),
       cluster: h.cluster,
       version: h.version,
       pid: process.pid,
@@ -179,8 +197,17 @@ export class Admin {
       locks: countLocal(h.core.engine),
       nodeOwnedAllowed: h.nodeOwnedAllowed,
       files: h.files.data(),
-      warnings: [...this.#suspended(), ...this.#fence.warnings(), ...h.warnings()],
+      warnings: [...this.#suspended(), ...this.#arbitrating(), ...this.#fence.warnings(), ...h.warnings()],
     };
+  }
+
+  /** Domains in which nothing is granted because no server lives. */
+  #arbitrating(): string[] {
+    return domainsOf(this.#host, (id) => this.#ref(id))
+      .filter((d) => d.masters.length === 0)
+      .map(
+        (d) => `no server of domain ${d.name} lives: nothing is granted there, and what is held stays held, until one comes back`,
+      );
   }
 
   #suspended(): string[] {

@@ -35,6 +35,8 @@ export interface DaemonOptions {
   version: string;
   /** The daemon can not go on: the journal failed or an invariant broke. The process must end. */
   onFatal: (error: TsdlmError) => void;
+  /** An operator wants this daemon stopped cleanly (`tsdlm node shutdown`). */
+  onShutdown?: (by: string) => void;
 }
 
 /** How long a clean stop may take before the node leaves uncleanly (its lease then covers the rest). */
@@ -341,6 +343,8 @@ export class Daemon {
       journal: () => ({ path: config.stateDir, state: this.#isOver ? 'failed' : 'ok', sizeBytes: bytesIn(config.stateDir) }),
       sessions: () => this.#sessions.sessions().length,
       nodeOwnedAllowed: config.nodeOwnedAllowed,
+      configSum: configChecksum(config),
+      shutdown: (by) => this.#o.onShutdown?.(by),
       files: this.#files,
       warnings: () => [
         ...config.warnings,

@@ -99,6 +99,7 @@ async function run(config: Config, version: string): Promise<void> {
   const log = createLog(config.logLevel);
   for (const warning of config.warnings) log.warn('configuration', { warning });
   let daemon: Daemon;
+  let stop = (_why: string): void => {};
   try {
     daemon = await Daemon.start({
       config,
@@ -110,6 +111,7 @@ async function run(config: Config, version: string): Promise<void> {
         // At once: nothing may be granted, written or told any more. Clients keep to their deadlines.
         process.exit(exitCodeOf(error.code));
       },
+      onShutdown: (by) => stop(`asked by ${by}`),
     });
   } catch (error) {
     if (!(error instanceof TsdlmError)) throw error;
@@ -118,10 +120,10 @@ async function run(config: Config, version: string): Promise<void> {
     return;
   }
   let isStopping = false;
-  const stop = (signal: NodeJS.Signals): void => {
+  stop = (why: string): void => {
     if (isStopping) return;
     isStopping = true;
-    log.info('stopping', { signal });
+    log.info('stopping', { why });
     daemon.stop().then(
       () => process.exit(0),
       (error: unknown) => {
@@ -130,8 +132,8 @@ async function run(config: Config, version: string): Promise<void> {
       },
     );
   };
-  process.on('SIGTERM', stop);
-  process.on('SIGINT', stop);
+  process.on('SIGTERM', () => stop('SIGTERM'));
+  process.on('SIGINT', () => stop('SIGINT'));
   // A hang-up of the terminal is not a reason to give up locks.
   process.on('SIGHUP', () => log.info('ignored', { signal: 'SIGHUP' }));
 }

@@ -19,6 +19,9 @@
  *   fence-confirm  FenceOrderArgs     FenceOrderData     the leader (likewise)
  *   fence-trust    FenceTrustArgs     FenceTrustData     the leader, through the log
  *   files-free     FilesFreeArgs      FilesFreeData      the daemon
+ *   stats      StatsArgs              StatsData     the daemon, or another that it asks
+ *   node-shutdown  ShutdownArgs       ShutdownData  the node itself (TSDLM_NOT_ALLOWED with the reasons when it refuses)
+ *   domain-join    DomainJoinArgs     DomainEntry   the daemon, through the log (TSDLM_NOT_ALLOWED when the policies differ)
  *   unlock     UnlockArgs             UnlockData    the session server (node-owned locks of this node)
  *   convert    ConvertArgs            ConvertData   the session server (node-owned locks of this node)
  */
@@ -34,8 +37,38 @@ export interface NodeRef {
   name: string;
 }
 
+/**
+ * What a node is to the cluster now. leader: its word counts. voter: it has a vote and follows. member: no vote (LOCK_GULM's Client).
+ * joining: it is no member yet. arbitrating: it votes, and there is no quorum that it hears of: nothing is granted here.
+ */
+export type Role = 'leader' | 'voter' | 'member' | 'joining' | 'arbitrating';
+
+export interface QuorumData {
+  /** Voters that this node has a link to, itself among them if it votes. */
+  has: number;
+  /** A majority of all voters. */
+  needs: number;
+  voters: number;
+  /** This node has a lease from a quorum now. */
+  isQuorate: boolean;
+}
+
+export interface DomainEntry {
+  name: string;
+  mastery: 'peer' | 'servers';
+  epoch: number;
+  members: NodeRef[];
+  /** Who may master there; empty in a domain of policy `servers` that no server lives in. */
+  masters: NodeRef[];
+  /** arbitrating: nothing is granted, for want of a lease or of a server. */
+  state: 'active' | 'recovering' | 'arbitrating';
+}
+
 export interface StatusData {
   node: NodeRef;
+  role: Role;
+  quorum: QuorumData;
+  domains: DomainEntry[];
   cluster: string;
   version: string;
   pid: number;
@@ -307,4 +340,58 @@ export interface FilesFreeArgs {
 }
 export interface FilesFreeData {
   freed: FilesOrphan[];
+}
+
+export interface StatsArgs {
+  /** Of this node; default: the one asked. */
+  node?: string;
+}
+/** One daemon in figures. Counters begin at its start. */
+export interface StatsData {
+  node: NodeRef;
+  cluster: string;
+  version: string;
+  pid: number;
+  uptimeMs: number;
+  role: Role;
+  state: string;
+  /** LOCK_GULM's generation id: the epoch of the view. */
+  epoch: number;
+  term: number;
+  /** Place among the voters, from 1 in the order of their numbers; 0 = no vote. */
+  rank: number;
+  leader: NodeRef | null;
+  quorum: QuorumData;
+  leaseLeftMs: number;
+  configSum: string;
+  domains: DomainEntry[];
+  /** At the resources that this node masters. */
+  mastered: { resources: number; nl: number; pr: number; ex: number; converting: number; blocked: number };
+  /** Of owners on this node. */
+  owned: { nl: number; pr: number; ex: number; waiting: number; nodeOwned: number };
+  /** As a master. conflicts: had to wait. basts: recalls sent. */
+  counters: { requests: number; grants: number; conflicts: number; refusals: number; basts: number; releases: number };
+  links: { name: string; state: string; backlogBytes: number }[];
+  sessions: number;
+  journal: { state: string; sizeBytes: number };
+  memory: { rssBytes: number; heapBytes: number; externalBytes: number };
+}
+
+export interface ShutdownArgs {
+  /** Default: the node asked. */
+  node?: string;
+  /** Whatever it costs. */
+  force?: boolean;
+}
+export interface ShutdownData {
+  node: NodeRef;
+  startCount: number;
+  /** What it costs, and was accepted with `force`. */
+  costs: string[];
+}
+
+export interface DomainJoinArgs {
+  domain: string;
+  /** Default: what the configuration says, or the domain has. */
+  mastery?: 'peer' | 'servers';
 }

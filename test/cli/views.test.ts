@@ -8,6 +8,12 @@ const n2 = { id: 2, name: 'beta' };
 
 const STATUS: StatusData = {
   node: n1,
+  role: 'voter',
+  quorum: { has: 1, needs: 1, voters: 1, isQuorate: true },
+  domains: [
+    { name: 'default', mastery: 'peer', epoch: 12, members: [n1, n2], masters: [n1, n2], state: 'active' },
+    { name: 'web', mastery: 'servers', epoch: 9, members: [n2], masters: [], state: 'arbitrating' },
+  ],
   cluster: 'lab',
   version: '0.1.0',
   pid: 4711,
