@@ -79,6 +79,7 @@ export class NodeCore implements CoreApi {
         this.overReason = reason;
         this.overAtLeast = atLeast;
       },
+      distrusted: (why) => out.distrusted(why),
       note: (level, event, data) => out.note(level, event, data),
     };
     const engineOut: EngineOutput = {

@@ -29,6 +29,8 @@ export interface CoreOutput extends Omit<EngineOutput, 'send' | 'propose'> {
   fence(request: FenceRequest): void;
   /** Raise the start count in the journal (synced), to at least `atLeast`, then call reincarnate. */
   incarnationOver(reason: string, atLeast: StartCount): void;
+  /** This node's journal is older than what the cluster knows of it: note it there, and end (rule 12). */
+  distrusted(why: string): void;
   /**
    * Holds of this node end at `until` (own clock); 0 = over now. `isSuspended`: the lease itself is over and nothing is granted,
    * but what is held goes on: the node moves the deadline by itself (rule 20).

@@ -58,7 +58,7 @@ export interface LeadershipContext {
   /** Wall clock, ms since 1970, for records that people read; 0 = not known. */
   wall(): number;
   /** Our own request to join was refused by ourselves. */
-  refused(code: number, text: string): void;
+  refused(code: number, text: string, startCount: StartCount): void;
 }
 
 export class Leadership {
@@ -266,8 +266,8 @@ export class Leadership {
       const code = ERROR_CODES[verdict.code];
       // Two machine ids of 128 bytes each may stand in it: this many letters are below the 500 bytes of the field.
       const text = verdict.text.slice(0, 330);
-      if (from === this.c.self) this.c.refused(code, text);
-      else this.c.output.send(from, { k: 'Refuse', code, text });
+      if (from === this.c.self) this.c.refused(code, text, inc.startCount);
+      else this.c.output.send(from, { k: 'Refuse', code, startCount: inc.startCount, text });
     }
   }
 

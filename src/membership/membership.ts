@@ -121,6 +121,7 @@ export class Membership implements MembershipApi {
         send,
         note,
         persist: (batch) => output.persist(batch),
+        distrusted: (why) => output.distrusted(why),
         apply: (entry) => this.apply(entry),
         restore: (snapshot) => this.restore(snapshot),
         isLive: (id) => this.applied.nodes.some((n) => n.id === id && isLive(n)),
@@ -167,7 +168,7 @@ export class Membership implements MembershipApi {
       toldUntil: init.toldUntil ?? 0,
       view: () => this.applied,
       wall: () => (this.wallAhead === null ? 0 : Math.round(this.now + this.wallAhead)),
-      refused: (code, text) => this.onRefuse(this.self, code, text),
+      refused: (code, text, startCount) => this.onRefuse(this.self, code, text, startCount),
     });
   }
 
@@ -242,7 +243,7 @@ export class Membership implements MembershipApi {
         this.leadership.proposed(this.now, from, msg.cmd);
         break;
       case 'Refuse':
-        this.onRefuse(from, msg.code, msg.text);
+        this.onRefuse(from, msg.code, msg.text, msg.startCount);
         break;
       case 'Query':
       case 'QueryReply':
@@ -452,13 +453,16 @@ export class Membership implements MembershipApi {
     this.leased();
   }
 
-  private onRefuse(from: NodeId, code: number, text: string): void {
+  private onRefuse(from: NodeId, code: number, text: string, startCount: StartCount): void {
+    // A later request of this process may have been admitted meanwhile.
+    if (startCount !== this.incarnation.startCount) return;
     if (errorCodeOf(code) === 'TSDLM_JOURNAL_LOST') this.bootstrap.disown();
     if (text === this.refusal.text && this.now - this.refusal.at < REFUSAL_NOTE_MS) return;
     this.refusal = { text, at: this.now };
     const name = errorCodeOf(code) ?? 'TSDLM_NOT_ALLOWED';
     const waits = name === 'TSDLM_NOT_ALLOWED';
     this.output.note(waits ? 'warn' : 'error', 'join-refused', { by: from, code: name, text });
+    if (name === 'TSDLM_STALE_INCARNATION') this.output.distrusted(text);
   }
 
   // --- Becoming a member -------------------------------------------------------------------------------------------------

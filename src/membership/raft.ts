@@ -23,6 +23,8 @@ type VoteReply = Extract<ControlMessage, { k: 'RaftVoteReply' }>;
 
 export interface RaftHost extends ReplicationHost {
   persist(batch: PersistBatch): void;
+  /** See MembershipOutput. */
+  distrusted(why: string): void;
   /**
    * This node's journal is in use (bootstrap.ts), so its votes can be relied on. Whether they count is for the candidate to say,
    * whose log may be ahead of ours: a node votes also where its own log does not (yet) call it a voter.
@@ -160,6 +162,7 @@ export class Raft {
         break;
       case 'Heartbeat':
         if (!this.heardLeader(now, from)) return false;
+        if (this.hasForgotten(msg.commit)) return false;
         this.replication.onHeartbeat(msg.commit);
         this.replication.applyCommitted(false);
         break;
@@ -304,6 +307,19 @@ export class Raft {
   }
 
   // --- Roles -------------------------------------------------------------------------------------------------------------
+
+  /**
+   * A heartbeat names at most what this node has acknowledged, synced. A log that ends before it is an older copy of the journal.
+   * A blank one may be a new journal of a node that was admitted again.
+   */
+  private hasForgotten(commit: number): boolean {
+    const { lastIndex } = this.replication.log;
+    if (commit <= lastIndex || lastIndex === 0) return false;
+    this.host.distrusted(
+      `this node has acknowledged the log up to entry ${commit}, and its journal ends at entry ${lastIndex}: an older copy of it was put back`,
+    );
+    return true;
+  }
 
   private becomeFollower(now: Millis, term: number, leader: NodeId): void {
     const led = this.role === 'leader';

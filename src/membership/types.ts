@@ -342,6 +342,11 @@ export interface MembershipOutput {
    * synced, to at least `atLeast`, and then calls `reincarnate`. Until then nothing is a member here.
    */
   incarnationOver(reason: string, atLeast: StartCount): void;
+  /**
+   * The others know more of this node's journal than it holds: it is an older copy put back, or a second one (rule 12). The host
+   * notes that in the journal and ends; nothing that was promised since the copy was made can be kept.
+   */
+  distrusted(why: string): void;
   /** Something an operator wants to read; `event` is a stable word. */
   note(level: 'info' | 'warn' | 'error', event: string, data: Record<string, unknown>): void;
 }

@@ -57,6 +57,7 @@ export class Daemon {
   #incarnation: Incarnation;
   #ticker: NodeJS.Timeout | null = null;
   #isOver = false;
+  #isDistrusted = false;
   #onLeft: (() => void) | null = null;
 
   /** Opens the journal, joins the cluster in the background, serves local clients from the moment this resolves. */
@@ -130,6 +131,8 @@ export class Daemon {
             log,
             onMessage: (from, msg) => this.#onPeerMessage(from, msg),
             beforeFlush: () => this.#sessions.turn(),
+            knownIncarnation: (peer) => this.#core.view.nodes.find((n) => n.id === peer)?.incarnation ?? null,
+            onDistrusted: (why) => this.#distrusted(why),
             onUp: (peer, startCount, reset) => this.#step(() => this.#core.peerUp(this.#now(), peer, startCount, reset)),
             onDown: (peer) => this.#step(() => this.#core.peerDown(this.#now(), peer)),
           });
@@ -269,6 +272,7 @@ export class Daemon {
           (error: unknown) => this.#fatal(asJournalError(error)),
         );
       },
+      distrusted: (why) => this.#distrusted(why),
       lease: (until, isSuspended) => this.#sessions.lease(until === 0 ? 0 : until - this.#clock.ahead, isSuspended),
       viewChanged: (view) => {
         log('info', 'view', {
@@ -359,6 +363,20 @@ export class Daemon {
         log: (level, event, data) => this.#o.log[level](event, data),
       },
     });
+  }
+
+  /** Our journal is an older copy: it says so from now on, and this process ends (rule 12). */
+  #distrusted(why: string): void {
+    if (this.#isOver || this.#isDistrusted) return;
+    this.#isDistrusted = true;
+    const error = new TsdlmError(
+      'TSDLM_JOURNAL_ROLLED_BACK',
+      `journal ${this.#o.config.stateDir} is older than what the cluster knows of it: ${why}. Put the newest state directory back, or move it away: this node then joins as a new one`,
+    );
+    this.#journal.distrust(why).then(
+      () => this.#fatal(error),
+      (cause: unknown) => this.#fatal(asJournalError(cause)),
+    );
   }
 
   /** The daemon can not go on: state dump, then the process ends. */

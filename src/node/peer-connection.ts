@@ -114,6 +114,11 @@ export class PeerConnection {
     return this.#muted;
   }
 
+  /** The other side has proven the key, and refused us as this start count; 0 when it did not. */
+  get refusedStartCount(): number {
+    return this.#handshake.isRefused && this.#handshake.isProven ? this.#handshake.ownStartCount : 0;
+  }
+
   /** Neither reads nor writes any more, as if the cable were cut; the silence closes it in the end. For tests. */
   mute(): void {
     this.#muted = true;

@@ -62,6 +62,10 @@ export class Handshake {
   get isProven(): boolean {
     return this.#proven;
   }
+  /** Start count in our Hello; 0 before it was sent. */
+  get ownStartCount(): number {
+    return this.#own?.incarnation.startCount ?? 0;
+  }
   /** The other side has sent a Refusal. */
   get isRefused(): boolean {
     return this.#refused;

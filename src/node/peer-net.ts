@@ -57,6 +57,10 @@ export interface PeerNetOptions {
   /** Once per turn of the event loop, before anything is written to peers: clients wait for their answers, peers do not. */
   beforeFlush?: () => void;
   /** For tests. */
+  /** The incarnation of a node that the cluster's view names, for those this process has not met. */
+  knownIncarnation?: (peer: NodeId) => Incarnation | null;
+  /** A peer that has proven the key knows a later life of our journal. */
+  onDistrusted?: (why: string) => void;
   versions?: Versions;
   backlogBytesMax?: number;
   handshakeMs?: number;
@@ -322,6 +326,8 @@ export class PeerNet {
       onClosed: (conn, error) => {
         this.#sockets.delete(socket);
         this.#links.get(conn.peer)?.closed(conn, error);
+        const isOurs = conn.refusedStartCount === this.#incarnation.startCount;
+        if (isOurs && error.code === 'TSDLM_STALE_INCARNATION' && !this.#closed) this.#o.onDistrusted?.(error.message);
         ended(conn, error);
       },
     });
@@ -355,11 +361,19 @@ export class PeerNet {
         cluster: this.#o.clusterName,
         configSum: this.#o.configSum,
         limits: this.#o.limits,
-        lastSeen: (id) => this.#links.get(id)?.lastSeen ?? null,
+        lastSeen: (id) => this.#lastSeen(id),
       },
       challenge,
       hello,
     );
+  }
+
+  /** The latest life of that node that we know of. */
+  #lastSeen(id: NodeId): Incarnation | null {
+    const met = this.#links.get(id)?.lastSeen ?? null;
+    const known = this.#o.knownIncarnation?.(id) ?? null;
+    if (met === null || known === null || met.journalId !== known.journalId) return met ?? known;
+    return known.startCount > met.startCount ? known : met;
   }
 
   // --- Accepting -------------------------------------------------------------------------------------------------------

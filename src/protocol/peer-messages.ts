@@ -86,7 +86,7 @@ export const BootProbe = message('BootProbe', 0x0a, {
   known: plain(5),
 });
 /** A leader's refusal to admit a node, so that the node can say why. */
-export const Refuse = message('Refuse', 0x0b, { code: u8, text: text(500) });
+export const Refuse = message('Refuse', 0x0b, { code: u8, startCount: u53, text: text(500) });
 /** Administration across nodes (show, ls, status): a question and its answer, plain data. */
 export const Query = message('Query', 0x0c, { id: u53, verb: text(32), args: plain(4) });
 export const QueryReply = message('QueryReply', 0x0d, { id: u53, ok: bool, data: plain(8) });

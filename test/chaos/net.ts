@@ -129,7 +129,8 @@ export class Net {
     return this.#counted(
       `${from}>${to}`,
       () => ip('-n', this.namespace(from), 'neigh', 'replace', ...neighbour, 'lladdr', NOWHERE, 'nud', 'permanent'),
-      () => ip('-n', this.namespace(from), 'neigh', 'del', ...neighbour),
+      // A cable that was pulled meanwhile may have taken the entry along.
+      () => ip('-n', this.namespace(from), 'neigh', 'del', ...neighbour).catch(() => ''),
     );
   }
 

@@ -58,6 +58,9 @@ export class Host {
   unsynced: PersistBatch[] = [];
   diskFreeAt = 0;
   readonly notes: { at: number; level: string; event: string; data: Record<string, unknown> }[] = [];
+  /** Why this node was told that its journal is an older copy, and whether the test made it one. */
+  readonly distrusts: string[] = [];
+  isRolledBack = false;
   readonly overs: { at: number; reason: string }[] = [];
   readonly fences: (FenceRequest & { at: number })[] = [];
   stopsJoining = false;
@@ -196,6 +199,10 @@ export class Cluster {
           const result = this.fenceScript(request);
           if (result === null) return;
           this.on(host, life, result.afterMs, (m, now) => m.fenceDone(now, request.op, result.ok, result.detail ?? ''));
+        },
+        distrusted: (why) => {
+          host.distrusts.push(why);
+          if (!host.isRolledBack) this.checks.problems.push(`node ${id} is told that its journal is an older copy: ${why}`);
         },
         incarnationOver: (reason, atLeast) => {
           host.overs.push({ at: this.t, reason });

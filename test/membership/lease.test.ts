@@ -216,8 +216,10 @@ t.test('rule 12: a rolled-back journal (a start count that is not above the last
   c.until(() => c.m(id).isMember, 20_000);
   c.kill(id);
   c.host(id).startCount -= 4;
+  c.host(id).isRolledBack = true;
   c.start(id);
   c.run(20_000);
+  t.match(c.host(id).distrusts[0], /journal was rolled back or copied/, 'and its host is told never to use it again');
   t.equal(c.m(id).isMember, false);
   t.ok(c.host(id).notes.some((n) => n.event === 'join-refused' && n.data.code === 'TSDLM_STALE_INCARNATION'));
 });

@@ -2,6 +2,7 @@
 import t from 'tap';
 import { limitValues } from '../../src/membership/limits-in-force.js';
 import { deriveTimeLimits, worstElectionMs } from '../../src/membership/time-limits.js';
+import { ERROR_CODES } from '../../src/protocol/errors.js';
 import type { ControlMessage } from '../../src/protocol/peer-messages.js';
 import { apply, Cluster } from './harness.js';
 import { booted, nodes, single } from './single.js';
@@ -185,6 +186,31 @@ t.test('a follower that was restarted, or was without a leader for a while, lear
   }
 });
 
+t.test('rule 12: a node whose log ends before what it has acknowledged is told that its journal is an older copy', async (t) => {
+  const disk = booted(3);
+  disk.term = 1;
+  disk.entries = [{ index: 1, term: 1, cmd: { c: 'cluster', id: 'x', nodes: nodes(3, 0), mastery: 'peer' } }];
+  const { m, distrusts } = single(disk);
+  m.receive(1010, 2, { k: 'Heartbeat', term: 1, commit: 1, sentAt: 1 });
+  t.same(distrusts, []);
+  // The leader names what this node has acknowledged in this term and synced: it must be there.
+  m.receive(1020, 2, { k: 'Heartbeat', term: 1, commit: 4, sentAt: 2 });
+  t.match(distrusts, [/acknowledged the log up to entry 4, and its journal ends at entry 1/]);
+
+  const blank = single(booted(3));
+  blank.m.receive(1010, 2, { k: 'Heartbeat', term: 1, commit: 4, sentAt: 1 });
+  t.same(blank.distrusts, [], 'a blank journal may be one of a node that was admitted again');
+});
+
+t.test('rule 12: a refusal of an earlier request does not make this life distrust its journal', async (t) => {
+  const { m, distrusts } = single(booted(3), 3, 2);
+  const refusal = { k: 'Refuse', code: ERROR_CODES.TSDLM_STALE_INCARNATION, text: 'rolled back' } as const;
+  m.receive(1010, 2, { ...refusal, startCount: 1 });
+  t.same(distrusts, []);
+  m.receive(1020, 2, { ...refusal, startCount: 2 });
+  t.same(distrusts, ['rolled back']);
+});
+
 t.test('entries of an earlier term commit only with one of the leader of now', async (t) => {
   const disk = booted(3);
   disk.term = 2;
@@ -215,7 +241,7 @@ t.test('malformed and hostile messages of consensus change nothing and crash not
     { k: 'HeartbeatAck', term: 1, echo: 1e15, sentAt: 0, startCount: 1, match: 99, down: [], limits: 1, journal: 'j2' },
     { k: 'Lease', term: 1, echo: 1e15, remainingMs: 1e15, startCount: 1 },
     { k: 'Propose', cmd: null },
-    { k: 'Refuse', code: 250, text: 'x' },
+    { k: 'Refuse', code: 250, startCount: 1, text: 'x' },
     { k: 'BootProbe', journalId: '', reply: true, blank: true, known: [1, { asked: 2 }] },
   ];
   for (const msg of bad) m.receive(1010, 2, msg);

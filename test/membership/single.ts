@@ -25,12 +25,14 @@ export function booted(count: number): PersistedState {
 export function single(persisted: PersistedState, count = 3, startCount = 1, learners = 0) {
   const sent: { to: number; msg: ControlMessage }[] = [];
   const batches: PersistBatch[] = [];
+  const distrusts: string[] = [];
   const output: MembershipOutput = {
     send: (to, msg) => sent.push({ to, msg }),
     persist: (batch) => batches.push(batch),
     viewChanged: () => {},
     fence: () => {},
     incarnationOver: () => {},
+    distrusted: (why) => distrusts.push(why),
     note: () => {},
   };
   const m = new Membership(
@@ -51,5 +53,5 @@ export function single(persisted: PersistedState, count = 3, startCount = 1, lea
     sent.length = 0;
     return found;
   };
-  return { m, sent, batches, take };
+  return { m, sent, batches, take, distrusts };
 }

@@ -369,6 +369,7 @@ export class SimNode {
       restartRecord: (claims) => this.#writeRestart(life, claims),
       fence: (request) => this.#fence(life, request),
       incarnationOver: (reason, atLeast) => this.#incarnationOver(life, reason, atLeast),
+      distrusted: (why) => world.fail(`node ${this.id} is told that its journal is an older copy: ${why}`),
       lease: (until, isSuspended) => this.#leaseTold(life, until, isSuspended),
       viewChanged: (view) => {
         world.trace.add(world.queue.now, this.id, 'view', view.epoch, viewText(view));
