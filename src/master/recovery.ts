@@ -67,7 +67,7 @@ export function applyDomainView(s: EngineState, domain: Domain, view: DomainView
   domain.rebuilding.clear();
   purgeGone(s, domain, isGone, view.members);
   // The last one in a domain has nobody to hand over to: who restarts keeps all as it is, in its record.
-  if (isAlone(s, domain)) return;
+  if (isAlone(s, domain)) return forgetLostMasters(s, domain, isGone);
   const isOut = wasMaster && !domain.masterIds.has(s.self);
   if (domain.isLeaving ? !domain.hasHandedOver : isOut) collectHandOver(s, domain);
   domain.hasHandedOver = domain.isLeaving;
@@ -82,6 +82,18 @@ export function applyDomainView(s: EngineState, domain: Domain, view: DomainView
 /** We restart, and nobody is left who masters anything: nothing is decided here any more. */
 export function isAlone(s: EngineState, domain: Domain): boolean {
   return s.restart !== 'none' && domain.isLeaving && domain.masters.length === 0;
+}
+
+/**
+ * Others mastered these, and are gone: should a master come back before our restart has gone through, even under the same number,
+ * it has to be told of our locks like any new one.
+ */
+function forgetLostMasters(s: EngineState, domain: Domain, isGone: (node: NodeId) => boolean): void {
+  for (const res of domain.resources.values()) {
+    if (res.owner === 0 || res.owner === s.self || (!isGone(res.owner) && domain.masterIds.has(res.owner))) continue;
+    if (res.localCount === 0) dropRecord(domain, res);
+    else if (res.state === RES_OWNED) place(s, domain, res);
+  }
 }
 
 /** Says of a node number whether its incarnation of before is no member, not even a leaving one, any more. */

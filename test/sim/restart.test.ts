@@ -294,3 +294,32 @@ t.test('rule 12: a node that was rebooted instead of restarted frees its locks w
   t.ok(l.until(() => next.phase === 'held', 8000));
   t.equal(held.phase, 'gone');
 });
+
+t.test('rule 23: nodes begin to restart before the only server is back from a reboot: what they hold is told anew', async (t) => {
+  const l = lab(3, 10_000, { voters: 1, domains: 2, mastery: 'servers' });
+  const ask = (node: number): Owned => {
+    const n = l.world.node(node);
+    if (!n.life) throw new Error(`n${node} has no daemon`);
+    const common = { session: null, domain: 'second', name: 'a', isTry: false, nodeOwned: false, usesLvb: false, deadline: 0 };
+    return n.owners.lock(n.life, { ...common, mode: EX });
+  };
+  const held = ask(3);
+  t.ok(l.until(() => held.phase === 'held', 5000));
+  const waits = ask(2);
+  l.advance(100);
+  l.world.node(1).powerOff('test');
+  l.advance(50);
+  l.world.node(1).start();
+  // It leads again, and takes part as a new incarnation only when its old lease is over: meanwhile the others begin.
+  t.ok(l.until(() => l.world.node(1).life !== null && l.leader === 1, 2000));
+  restart(l, 2);
+  restart(l, 3);
+  const isLeaving = (): boolean =>
+    l.world.node(3).life?.core.view.domains.some((d) => d.name === 'second' && d.leaving.length === 2) === true;
+  t.ok(l.until(isLeaving, l.leaseMs));
+  t.notOk(isBack(l, 1));
+  t.ok(l.until(() => isBack(l, 1), 5000));
+  const fresh = ask(1);
+  l.advance(500);
+  t.same([waits.phase, fresh.phase], ['waiting', 'waiting'], 'what n3 holds nobody else is given');
+});
