@@ -14,12 +14,8 @@ import { convertCommand, unlockCommand } from './owned.js';
 import { statsCommand } from './stats.js';
 import { lsCommand, nodesCommand, showCommand, statusCommand } from './views.js';
 
-/** Runs one command line (as process.argv); resolves with the exit code. Writes to stdout and stderr, never throws. */
-export async function main(argv: readonly string[]): Promise<number> {
-  // A reader that went away (`tsdlm ls | head -1`) is no fault.
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') throw error;
-  });
+/** All commands, and the context that they share once one of them runs. */
+export function makeProgram(): { program: Command; contextOf: () => Context } {
   const program = new Command('tsdlm');
   let context: Context | null = null;
   const contextOf = (): Context => {
@@ -56,6 +52,16 @@ export async function main(argv: readonly string[]): Promise<number> {
     command.exitOverride();
     for (const inner of command.commands) inner.exitOverride();
   }
+  return { program, contextOf };
+}
+
+/** Runs one command line (as process.argv); resolves with the exit code. Writes to stdout and stderr, never throws. */
+export async function main(argv: readonly string[]): Promise<number> {
+  // A reader that went away (`tsdlm ls | head -1`) is no fault.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+  });
+  const { program, contextOf } = makeProgram();
   try {
     await program.parseAsync(argv);
     return contextOf().exitCode;
