@@ -161,7 +161,9 @@ async function carryOut(client: Client, verb: Verb, args: FenceOrderArgs, waitMs
     }
     if (!shows && Date.now() - givenAt > ORDER_SHOWS_MS) {
       const taken =
-        given === null ? 'no leader has taken the order' : `${given} took the order, but it is not in the cluster's log`;
+        given === null
+          ? 'no leader has said that it took the order'
+          : `${given} took the order, but it is not in the cluster's log`;
       process.stderr.write(`tsdlm: ${taken}: giving it again\n`);
       given = await give(client, verb, args);
       givenAt = Date.now();

@@ -421,7 +421,7 @@ export class Daemon {
   async #disarm(): Promise<void> {
     if (this.#selfEnd === null) return;
     const me = this.#core.view.nodes.find((n) => n.id === this.#o.config.self.id);
-    const isCounted = me !== undefined && me.nodeOwned && ['in', 'suspect', 'fencing'].includes(me.state);
+    const isCounted = me?.nodeOwned === true && ['in', 'suspect', 'fencing'].includes(me.state);
     if (!isCounted) await this.#selfEnd.disarm();
     else
       this.#o.log.error('self-end-stays-armed', {
