@@ -9,7 +9,7 @@ import { NodeCore } from '../../src/core/node-core.js';
 import type { ClaimedLock, LocalLock } from '../../src/master/types.js';
 import { type ErrorCode, InvariantError, TsdlmError } from '../../src/protocol/errors.js';
 import { EX, type Mode, modeName, NL, PR } from '../../src/protocol/modes.js';
-import { deadlineOf, type Hold } from './check-holds.js';
+import { deadlineOf, type Hold, isOver } from './check-holds.js';
 import type { RestartRecord } from './disk.js';
 import type { Life, SimNode } from './node.js';
 import { Session } from './session.js';
@@ -382,7 +382,7 @@ export class NodeOwners {
     o.isUnwanted = true;
     if (o.away || o.reclaiming || o.life.isFrozen) {
       // Nobody to tell: the owner does not act under it any more, and lets it go when it can.
-      if (o.hold && o.phase !== 'releasing') {
+      if (o.hold && !isOver(o.hold, world.queue.now) && o.phase !== 'releasing') {
         world.holdCheck.released(o.hold, world.queue.now);
         if (o.hold.mode === EX && o.usesLvb) world.holdCheck.lvbOf(o.key).publishing(o.hold, -1);
       }
