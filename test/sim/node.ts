@@ -242,9 +242,11 @@ export class SimNode {
     this.world.topologyChanged();
   }
 
-  /** The end of a clean stop: the watchdog is disarmed, the daemon ends. */
+  /** The end of a clean stop: the daemon ends, and disarms the watchdog unless somebody may count on it (daemon.ts). */
   #left(): void {
-    this.#watchdogAt = Number.POSITIVE_INFINITY;
+    const me = this.life?.core.view.nodes.find((n) => n.id === this.id);
+    const isCounted = me?.nodeOwned === true && ['in', 'suspect', 'fencing'].includes(me.state);
+    if (!isCounted) this.#watchdogAt = Number.POSITIVE_INFINITY;
     this.crash('stopped');
   }
 
