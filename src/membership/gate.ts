@@ -123,14 +123,16 @@ export class Gate {
   /** An operator wants a member fenced. What follows is as for one that fell silent. */
   fenceNow(view: View, id: NodeId, startCount: StartCount, reason: string): FenceVerdict {
     const node = findNode(view, id);
-    if (node === undefined || !isLive(node)) {
+    const isUnderWay = node?.state === 'fencing';
+    if (node === undefined || !(isLive(node) || isUnderWay)) {
       return { ok: false, text: `node ${id} is ${node?.state ?? 'not known'}: only a member can be fenced` };
     }
     if (node.incarnation?.startCount !== startCount) return { ok: false, text: otherLife(node, startCount) };
     if (node.id === this.self && !this.hasOtherVoters()) {
       return { ok: false, text: `node ${id} is the only voter: nobody else could fence it` };
     }
-    this.condemn(node, reason);
+    // One operation per victim: who asks for one that is under way waits for the same.
+    if (!isUnderWay) this.condemn(node, reason);
     return { ok: true };
   }
 

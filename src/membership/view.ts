@@ -325,7 +325,9 @@ function applyRestarting(view: View, about: About, forMs: number, seen: Epoch): 
     const away = [...d.away, { node: node.id, startCount: member.startCount, awaited }].sort((a, b) => a.node - b.node);
     return withMembers(d, d.members, without(d.leaving, node.id), away);
   });
-  return { ...view, epoch, domains, nodes: replaceNode(view, { ...node, state: 'restarting', restartMs: forMs, since: epoch }) };
+  // Its machine does not end itself meanwhile: the daemon disarms it as soon as it sees this.
+  const away: NodeView = { ...node, state: 'restarting', restartMs: forMs, armedMs: 0, since: epoch };
+  return { ...view, epoch, domains, nodes: replaceNode(view, away) };
 }
 
 function applyDomainJoin(view: View, about: About, name: string, mastery: MasteryPolicy): View {

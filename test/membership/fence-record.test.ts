@@ -105,6 +105,23 @@ t.test('a victim that leaves cleanly before the first `off` is not fenced; after
   t.ok(parseView(JSON.parse(JSON.stringify(begun))));
 });
 
+t.test('rule 23: a machine is not armed while its daemon restarts', async (t) => {
+  const join = (node: number): Command => ({
+    c: 'join',
+    node,
+    keeps: false,
+    inc: { bootId: `b${node}`, machineId: `m${node}`, startCount: 1, journalId: `j${node}` },
+  });
+  const nodes = [1, 2].map((id) => ({ id, name: `n${id}`, voter: true, fence: [['self']], witness: false }));
+  const about = { node: 1, startCount: 1 };
+  let view = [join(1), join(2), { c: 'armed', ...about, ms: 5000 } as Command].reduce(applyCommand, initialView(nodes, 'c'));
+  t.equal(view.nodes[0]?.armedMs, 5000);
+  t.equal(applyCommand(view, { c: 'armed', ...about, ms: 700_000 }), view, 'longer than anybody waits');
+  view = applyCommand(view, { c: 'nodeRestart', ...about });
+  view = applyCommand(view, { c: 'restarting', ...about, forMs: 60_000, epoch: view.epoch });
+  t.match(view.nodes[0], { state: 'restarting', armedMs: 0 });
+});
+
 t.test('records are bounded; one that is under way is never dropped', async (t) => {
   const nodes = [1, 2].map((id) => ({ id, name: `n${id}`, voter: true, fence: [['dev']] }));
   let view = initialView(nodes, 'c');

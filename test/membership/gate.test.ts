@@ -486,3 +486,46 @@ t.test('the loss of the leader during a join, a leave and a fencing at once is s
     for (const id of [1, 2, 3, 4, 5, 7]) t.equal(c.state(id), 'in', `seed ${seed}: node ${id}`);
   }
 });
+
+t.test('one operation per victim: a second order joins the one that is under way', async (t) => {
+  const c = ready(9, { fence: [['dev']] });
+  const id = follower(c);
+  const leader = c.host(c.leaderId());
+  c.fenceScript = () => ({ ok: true, afterMs: 3000 });
+  t.same(order(c, leader.id, 'fenceNode', id, 1, 'by ann'), { ok: true });
+  t.ok(c.until(() => leader.fences.length === 1, 5000));
+  t.same(order(c, leader.id, 'fenceNode', id, 1, 'by bob'), { ok: true });
+  t.ok(c.until(() => c.state(id) === 'evicted', 30_000));
+  t.equal(leader.fences.filter((f) => f.step === 'off').length, 1);
+  t.match(c.view().fencings, [{ node: id, reason: 'by ann', tried: 1 }]);
+  t.match(order(c, leader.id, 'fenceNode', id, 1, 'x'), { ok: false, text: /is evicted: only a member/ });
+});
+
+t.test('a victim that leaves cleanly while it waits for its turn is not fenced', async (t) => {
+  const c = ready(8, { voters: 5, fence: [['dev']] });
+  const leader = c.host(c.leaderId());
+  const [first, second] = [1, 2, 3, 4, 5].filter((id) => id !== leader.id) as [number, number];
+  c.fenceScript = () => ({ ok: true, afterMs: 2000 });
+  order(c, leader.id, 'fenceNode', first, 1, 'by ann');
+  c.until(() => leader.fences.length > 0, 5000);
+  // Voters are ended one at a time.
+  order(c, leader.id, 'fenceNode', second, 1, 'by ann');
+  t.ok(c.until(() => c.state(second) === 'fencing', 1000));
+  c.host(second).stopsJoining = true;
+  c.host(second).m?.stopJoining();
+  c.propose(second, { c: 'nodeLeave', node: second, startCount: 1 });
+  t.ok(c.until(() => c.state(second) === 'leaving', 1000));
+  c.propose(second, { c: 'nodeLeft', node: second, startCount: 1 });
+  c.run(20_000);
+  t.same([c.state(first), c.state(second)], ['evicted', 'left']);
+  t.equal(leader.fences.filter((f) => f.node === second).length, 0);
+  t.match(
+    c.view().fencings.map((r) => [r.node, r.outcome]),
+    [
+      [first, 'fenced'],
+      [second, 'left'],
+    ],
+  );
+  // Its own off under way, the other has no way back.
+  t.same(c.checks.problems, []);
+});
