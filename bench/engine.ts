@@ -81,6 +81,7 @@ function viewOfOne(): View {
     ],
     fencings: [],
     distrusted: [],
+    alone: null,
   };
 }
 

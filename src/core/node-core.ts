@@ -129,6 +129,12 @@ export class NodeCore implements CoreApi {
   get isSuspended(): boolean {
     return this.membership.isSuspended;
   }
+  get fencesAlone(): { node: NodeId; startCount: StartCount } | null {
+    return this.membership.fencesAlone;
+  }
+  get waitingFor(): { node: NodeId; why: string } | null {
+    return this.membership.waitingFor;
+  }
   get leader(): NodeId {
     return this.membership.leader;
   }
@@ -260,6 +266,13 @@ export class NodeCore implements CoreApi {
   fenceNode(now: Millis, node: NodeId, startCount: StartCount, reason: string): FenceVerdict {
     this.enter(now);
     const verdict = this.membership.fenceNode(now, node, startCount, reason);
+    this.settle(now);
+    return verdict;
+  }
+
+  acceptLostHistory(now: Millis, peer: NodeId, who: string): FenceVerdict {
+    this.enter(now);
+    const verdict = this.membership.acceptLostHistory(now, peer, who);
     this.settle(now);
     return verdict;
   }

@@ -48,6 +48,10 @@ export interface CoreApi {
   /** When holds of this node end: with the lease, or later while it is suspended (rule 20). */
   readonly holdUntil: Millis;
   readonly isSuspended: boolean;
+  /** The other voter, which this node ends without a quorum, to go on alone (rule 13). */
+  readonly fencesAlone: { node: NodeId; startCount: StartCount } | null;
+  /** One of two voters that can not go on: which node it needs, and why. */
+  readonly waitingFor: { node: NodeId; why: string } | null;
   readonly leader: NodeId;
   /** Runs all that is due: leases, elections, time-outs of requests. Call at least every limits.tickMs. `wallMs`: wall clock, for records. */
   tick(now: Millis, wallMs?: number): void;
@@ -66,6 +70,8 @@ export interface CoreApi {
   fenceNode(now: Millis, node: NodeId, startCount: StartCount, reason: string): FenceVerdict;
   /** Changes the node table, at the leader only. */
   changeTable(now: Millis, command: TableCommand): TableVerdict;
+  /** By an operator, at one of exactly two voters: goes on without knowing what the other did last; all locks are void (rule 13). */
+  acceptLostHistory(now: Millis, peer: NodeId, who: string): FenceVerdict;
   trustFence(now: Millis, node: NodeId, method: string, who: string): FenceVerdict;
   reincarnate(now: Millis, incarnation: Incarnation): void;
   /** This machine ends itself within `ms` after the node's lease ended; 0 = it does not. Asked of the log until the view shows it. */

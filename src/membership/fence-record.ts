@@ -21,7 +21,7 @@ export const DISTRUSTED_MAX = 256;
 export const FENCE_DETAIL_BYTES = 200;
 
 /** Decided by the core, not by a device: what they say cannot be a device's lie. */
-const NO_DEVICE: readonly string[] = ['self', 'manual', 'reboot', ''];
+const NO_DEVICE: readonly string[] = ['self', 'manual', 'reboot', 'left', 'lost-history', ''];
 
 /** The methods behind `fencedBy` that are devices (or verified scripts): they claim that the machine was ended. */
 export function devicesIn(fencedBy: string): string[] {
@@ -81,6 +81,30 @@ export function recordFence(before: View, after: View, command: Command): View {
       const { who, by, at } = command;
       return edit(after, command, (r) => (r.confirmed === null ? { ...r, confirmed: { who, by, at } } : r));
     }
+    case 'alone': {
+      if (before === after) return after;
+      const { node: by, peer, startCount, method, reason, detail, attempt, tookMs, at } = command;
+      const open = openFence(after, peer, startCount) === undefined ? opened(after, peer, startCount, reason) : after;
+      const one = { by, at, level: 0, methods: method, attempt, ok: true, detail, tookMs };
+      const fencings = open.fencings.map((r) =>
+        r === openFence(open, peer, startCount)
+          ? {
+              ...r,
+              fencers: [...r.fencers, by].slice(-FENCERS_MAX),
+              tries: [...r.tries, one].slice(-FENCE_TRIES_MAX),
+              tried: r.tried + 1,
+            }
+          : r,
+      );
+      return closed({ ...open, fencings }, peer, 'fenced', method);
+    }
+    case 'lostHistory':
+      return before === after
+        ? after
+        : {
+            ...after,
+            fencings: after.fencings.map((r) => (r.outcome === '' ? { ...r, outcome: 'fenced', method: 'lost-history' } : r)),
+          };
     case 'fenced':
       return before === after ? after : closed(after, command.node, 'fenced', command.method);
     case 'join':

@@ -32,6 +32,7 @@ import type {
 } from './types.js';
 import { applyCommand, findNode, isLive, isLiveAs } from './view.js';
 import { type TableVerdict, VoterChanges } from './voter-change.js';
+import { sameVoters, votersOf } from './voter-set.js';
 
 /** Commands that a leader takes before the first of them is committed. */
 const PENDING_MAX = 5000;
@@ -57,6 +58,8 @@ export interface LeadershipContext {
   view(): View;
   /** Wall clock, ms since 1970, for records that people read; 0 = not known. */
   wall(): number;
+  /** A number for a fence operation. */
+  nextOp(): number;
   /** Our own request to join was refused by ourselves. */
   refused(code: number, text: string, startCount: StartCount): void;
 }
@@ -69,7 +72,6 @@ export class Leadership {
   private readonly limitsChange = new LimitsChange();
   /** Time of the last tick as a leader. */
   private now: Millis = 0;
-  private ops = 0;
   /** When the deadline that a restarting node told its owners is over for certain, of nodes that the view shows with one. */
   private readonly restartOverAt = new Map<NodeId, Millis>();
 
@@ -80,7 +82,7 @@ export class Leadership {
     this.gate = new Gate({ self, hasOtherVoters: () => raft.voters.some((v) => v !== self), limits }, presence, {
       note: (level, event, data) => output.note(level, event, data),
       fence: (request) => output.fence(request),
-      nextOp: () => ++this.ops,
+      nextOp: () => context.nextOp(),
       propose: (command) => this.append(this.now, command),
       overAt: (node, startCount) => this.overAt(node, startCount),
       wall: () => context.wall(),
@@ -121,6 +123,7 @@ export class Leadership {
     this.now = now;
     this.renewOwn(now);
     this.gate.tick(now, this.c.view());
+    if (this.c.raft.replication.tail.mustConfirm) this.c.raft.append(now, { c: 'sole' });
     this.tendTable(now);
   }
 
@@ -146,8 +149,18 @@ export class Leadership {
       this.c.output.note('warn', 'proposal-refused', { from, command: kind });
       return;
     }
+    if (command.c === 'nodeLeave' && !this.mayTakeVote(now, command)) return;
     if (command.c === 'join') this.considerJoin(now, from, command.inc, command.keeps);
     else this.append(now, command);
+  }
+
+  /** Of two voters one leaves and takes its vote along: as any change of the voters; it asks again. */
+  private mayTakeVote(now: Millis, command: Extract<Command, { c: 'nodeLeave' }>): boolean {
+    const { node } = command;
+    const { voters } = this.c.raft.replication.tail;
+    if (voters.length !== 2 || !voters.includes(node) || sameVoters(votersOf(applyCommand(this.ahead, command)), voters))
+      return true;
+    return this.judgeVoter(now, node, false).what === 'taken';
   }
 
   fenceDone(op: number, ok: boolean, detail: string): void {
@@ -251,6 +264,8 @@ export class Leadership {
 
   private considerJoin(now: Millis, from: NodeId, inc: Incarnation, keeps: boolean): void {
     if (!this.c.raft.isReady) return;
+    // Whoever had a lease by the history that was given up is over by then.
+    if (this.ahead.alone?.method === 'lost-history' && now < this.leases.safeAt) return;
     const old = findNode(this.ahead, from)?.incarnation?.startCount ?? 0;
     const verdict = judgeJoin(now, from, inc, {
       view: this.ahead,

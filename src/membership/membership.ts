@@ -18,6 +18,8 @@ import { AckMemory, OwnLease } from './lease.js';
 import { LimitsInForce } from './limits-in-force.js';
 import { Presence } from './presence.js';
 import { Raft } from './raft.js';
+import { Random } from './random.js';
+import { Survivor, type SurvivorHost } from './survivor.js';
 import { Suspension } from './suspension.js';
 import type {
   Command,
@@ -71,6 +73,8 @@ export class Membership implements MembershipApi {
   private keeps: boolean;
   private joinAt: Millis;
   private readonly suspension: Suspension;
+  private readonly survivor: Survivor;
+  private ops = 0;
   private refusal = { text: '', at: Number.NEGATIVE_INFINITY };
   private blankLeader: NodeId = 0;
   private readonly configured: readonly NodePlace[];
@@ -168,8 +172,30 @@ export class Membership implements MembershipApi {
       toldUntil: init.toldUntil ?? 0,
       view: () => this.applied,
       wall: () => (this.wallAhead === null ? 0 : Math.round(this.now + this.wallAhead)),
+      nextOp: () => ++this.ops,
       refused: (code, text, startCount) => this.onRefuse(this.self, code, text, startCount),
     });
+    this.survivor = new Survivor(init.self, this.limits, new Random(init.seed ^ 0x5eed), init.now, this.survivorHost());
+  }
+
+  private survivorHost(): SurvivorHost {
+    const { raft, bootstrap, output } = this;
+    return {
+      get isLeader() {
+        return raft.isLeader;
+      },
+      get isUsable() {
+        return !bootstrap.isBlank;
+      },
+      tail: raft.replication.tail,
+      ackAgeMs: (now) => this.acks.ageMs(now),
+      delayOf: (node) => this.nodes.find((n) => n.id === node)?.fenceDelay,
+      wall: () => (this.wallAhead === null ? 0 : Math.round(this.now + this.wallAhead)),
+      fence: (request) => output.fence(request),
+      nextOp: () => ++this.ops,
+      note: (level, event, data) => output.note(level, event, data),
+      seize: (now, command, lostHistory) => raft.seize(now, command, lostHistory),
+    };
   }
 
   get view(): View {
@@ -204,6 +230,15 @@ export class Membership implements MembershipApi {
     return Math.max(this.suspension.until, this.own.until);
   }
 
+  get fencesAlone(): { node: NodeId; startCount: StartCount } | null {
+    return this.survivor.victim;
+  }
+
+  get waitingFor(): { node: NodeId; why: string } | null {
+    const why = this.survivor.status(this.now);
+    return why === '' ? null : { node: this.survivor.peerId, why };
+  }
+
   get leader(): NodeId {
     return this.bootstrap.isBlank ? this.blankLeader : this.raft.leader;
   }
@@ -224,6 +259,8 @@ export class Membership implements MembershipApi {
     this.bootstrap.tick(this.now);
     this.raft.tick(this.now);
     this.leadership.tick(this.now);
+    if (this.raft.knowsTerm) this.survivor.knows(this.raft.isVoter && findNode(this.applied, this.self)?.voter === true);
+    this.survivor.tick(this.now);
     this.leased();
     if (this.now >= this.joinAt) {
       this.joinAt = this.now + this.limits.heartbeatMs;
@@ -235,6 +272,7 @@ export class Membership implements MembershipApi {
   receive(now: Millis, from: NodeId, msg: ControlMessage): void {
     this.enter(now);
     if (from === this.self) return;
+    this.survivor.heard(this.now, from);
     switch (msg.k) {
       case 'BootProbe':
         this.bootstrap.receive(this.now, from, msg);
@@ -262,7 +300,10 @@ export class Membership implements MembershipApi {
 
   peerUp(now: Millis, peer: NodeId): void {
     this.enter(now);
-    if (peer !== this.self) this.presence.setLink(peer, true);
+    if (peer !== this.self) {
+      this.presence.setLink(peer, true);
+      this.survivor.heard(this.now, peer);
+    }
     this.raft.durable.flush();
   }
 
@@ -274,7 +315,7 @@ export class Membership implements MembershipApi {
 
   fenceDone(now: Millis, op: number, ok: boolean, detail: string): void {
     this.enter(now);
-    this.leadership.fenceDone(op, ok, detail);
+    if (!this.survivor.fenceDone(op, ok, detail)) this.leadership.fenceDone(op, ok, detail);
     this.raft.durable.flush();
   }
 
@@ -288,6 +329,13 @@ export class Membership implements MembershipApi {
   fenceNode(now: Millis, node: NodeId, startCount: StartCount, reason: string): FenceVerdict {
     this.enter(now);
     const verdict = this.leadership.fenceNode(node, startCount, reason);
+    this.raft.durable.flush();
+    return verdict;
+  }
+
+  acceptLostHistory(now: Millis, peer: NodeId, who: string): FenceVerdict {
+    this.enter(now);
+    const verdict = this.survivor.acceptLostHistory(this.now, peer, who);
     this.raft.durable.flush();
     return verdict;
   }
@@ -351,6 +399,7 @@ export class Membership implements MembershipApi {
       isSuspended: this.suspension.isOn,
       holdUntil: this.holdUntil,
       linksDown: this.presence.ownDown,
+      survivor: this.survivor.dump(this.now),
       leading: this.raft.isLeader ? this.leadership.dump(this.now) : null,
       view: this.applied,
     };

@@ -15,6 +15,7 @@ import type { LimitsInForce } from './limits-in-force.js';
 import { RaftLog } from './log.js';
 import { Replication, type ReplicationHost } from './raft-replication.js';
 import { Random } from './random.js';
+import { LOST_HISTORY_EPOCHS } from './sole-voter.js';
 import type { Command, PersistBatch, PersistedState, Snapshot } from './types.js';
 import { majority } from './voter-set.js';
 
@@ -201,6 +202,32 @@ export class Raft {
   yieldLead(now: Millis, ms: Millis): void {
     this.becomeFollower(now, this.term, NODE_NONE);
     this.electionAt = now + ms;
+  }
+
+  /**
+   * Leads without asking anybody, by an entry that makes this node the only voter (rule 13); whoever calls has made sure that it may.
+   * Term, vote and entry are one write. Should another term come in between, the entry stands all the same, and an election
+   * among one follows. `lostHistory`: leases may have been given until now, in terms that we never heard of.
+   */
+  seize(now: Millis, command: Command, lostHistory: boolean): void {
+    this.now = now;
+    this.becomeFollower(now, this.term + (lostHistory ? LOST_HISTORY_EPOCHS : 1), this.self);
+    this.leader = NODE_NONE;
+    this.replication.append(this.term, command);
+    const { term } = this;
+    const safeAt = now - (lostHistory ? 0 : this.host.ackAgeMs(now)) + this.limits.waitMs;
+    this.durable.after(() => {
+      if (this.term !== term || this.role !== 'follower' || this.leader !== NODE_NONE) return;
+      this.granted.clear();
+      this.granted.set(this.self, safeAt);
+      if (this.hasMajority()) this.becomeLeader(this.now);
+    });
+  }
+
+  /** The leader of this term was heard, or is ourselves, and an entry of it is applied: what our view says of votes holds now. */
+  get knowsTerm(): boolean {
+    const { applied, log } = this.replication;
+    return this.leader !== NODE_NONE && log.termAt(applied) === this.term;
   }
 
   // --- The term, once --------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@
  */
 import { TsdlmError } from '../protocol/errors.js';
 import type { Millis, NodeId } from '../protocol/ids.js';
+import { endsWithMachine } from './fence-levels.js';
 import { waitOf } from './limits-in-force.js';
 import { addProblem, isGone } from './node-table.js';
 import { deriveTimeLimits } from './time-limits.js';
@@ -68,6 +69,11 @@ function judgeSet(command: Extract<TableCommand, { c: 'nodeSet' }>, node: NodeVi
   const isSelfOnly = command.fence.every((level) => level.every((method) => method === 'self'));
   if (isSelfOnly && node.nodeOwned) {
     return refuse(`node ${node.name} holds node-owned locks, which "self" never frees (rule 2): release them first`);
+  }
+  if (endsWithMachine(node.fence) && !endsWithMachine(command.fence) && !isGone(node)) {
+    return refuse(
+      `node ${node.name} keeps what it holds beyond its lease, because only devices end it (rule 20): stop it before it may be ended otherwise`,
+    );
   }
   return TAKEN;
 }

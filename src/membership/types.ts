@@ -5,6 +5,7 @@
 import type { Epoch, Incarnation, Millis, NodeId, StartCount } from '../protocol/ids.js';
 import type { ControlMessage, LogEntry } from '../protocol/peer-messages.js';
 import type { NodePlace } from './bootstrap.js';
+import type { FenceDelay } from './duel.js';
 import type { TimeLimits } from './time-limits.js';
 import type { TableVerdict } from './voter-change.js';
 
@@ -20,6 +21,8 @@ export interface NodeConfig {
   port?: number;
   /** Fence levels, tried in order; each level is a list of method names that must all succeed. Always at least [['self']]. */
   fence: string[][];
+  /** Waited before it is fenced by a peer that has no quorum (duel.ts). Default none. Not part of the log. */
+  fenceDelay?: FenceDelay;
 }
 
 /**
@@ -29,7 +32,7 @@ export interface NodeConfig {
  */
 export type NodeState = 'out' | 'in' | 'suspect' | 'fencing' | 'fenced' | 'evicted' | 'leaving' | 'left' | 'restarting';
 
-export interface NodeView extends Required<NodeConfig> {
+export interface NodeView extends Required<Omit<NodeConfig, 'fenceDelay'>> {
   /** The journal that its vote and its membership are bound to; '' until it is known. */
   journal: string;
   /** The leader gives it a vote as soon as it has caught up. */
@@ -145,6 +148,18 @@ export interface Distrusted {
   at: number;
 }
 
+/** One of two voters goes on without the other (rule 13); see sole-voter.ts. */
+export interface Alone {
+  survivor: NodeId;
+  /** Comes back without a vote, and is given it again when it has caught up. */
+  peer: NodeId;
+  startCount: StartCount;
+  /** That this made. */
+  epoch: Epoch;
+  /** How the peer was ended: methods joined with '+', 'left', or 'lost-history'. */
+  method: string;
+}
+
 export interface View {
   epoch: Epoch;
   /** Version of the node table (who is in it, with which vote): each change by command makes the next one. */
@@ -163,6 +178,8 @@ export interface View {
   /** Fence operations, oldest first; the last 100. */
   fencings: FenceRecord[];
   distrusted: Distrusted[];
+  /** Set while one of two voters goes on without the other. */
+  alone: Alone | null;
 }
 
 /** The time limits that are set, ms; the others follow from them (time-limits.ts). */
@@ -227,6 +244,29 @@ export type Command =
   | { c: 'fenced'; node: NodeId; startCount: StartCount; method: string }
   | { c: 'evicted'; node: NodeId; startCount: StartCount }
   /** Leader `by` carries the operation out: from now on an `off` may have been sent. */
+  /**
+   * Rule 13: node `node`, one of two voters, goes on alone, for it has ended the other (`peer`, as `startCount`) by device and
+   * verified that. Appended by that node itself without a quorum; in force with it. New epoch, the peer leaves all domains.
+   */
+  | {
+      c: 'alone';
+      node: NodeId;
+      peer: NodeId;
+      startCount: StartCount;
+      method: string;
+      reason: string;
+      detail: string;
+      attempt: number;
+      tookMs: number;
+      at: number;
+    }
+  /** The only voter says that it is one: the change that made it so was committed (voter-set.ts). */
+  | { c: 'sole' }
+  /**
+   * An operator has node `node` go on alone without knowing what `peer` did last: all locks are void, the epoch jumps beyond
+   * whatever the peer's can be.
+   */
+  | { c: 'lostHistory'; node: NodeId; peer: NodeId; who: string; at: number }
   | { c: 'fenceBegin'; node: NodeId; startCount: StartCount; by: NodeId; at: number }
   | ({ c: 'fenceTry'; node: NodeId; startCount: StartCount } & FenceTry)
   /** A person vouches that this incarnation can not act any more. */
@@ -371,6 +411,10 @@ export interface MembershipApi {
   readonly isSuspended: boolean;
   /** When holds of this node end as its owners know it: with the lease; later, and moved by ourselves, while suspended. */
   readonly holdUntil: Millis;
+  /** The incarnation of the other voter that this node ends without a quorum, to go on alone (rule 13). */
+  readonly fencesAlone: { node: NodeId; startCount: StartCount } | null;
+  /** One of two voters that can not go on: which node it needs, and why. */
+  readonly waitingFor: { node: NodeId; why: string } | null;
   readonly leader: NodeId;
   readonly isLeader: boolean;
   readonly term: number;
@@ -388,6 +432,8 @@ export interface MembershipApi {
   fenceNode(now: Millis, node: NodeId, startCount: StartCount, reason: string): FenceVerdict;
   /** Changes the node table. Only the leader takes it; what was taken may still be lost: the view shows its effect. */
   changeTable(now: Millis, command: TableCommand): TableVerdict;
+  /** An operator gives up what the other of two voters may know: this node goes on alone, all locks are void (rule 13). */
+  acceptLostHistory(now: Millis, peer: NodeId, who: string): FenceVerdict;
   /** A device that was caught lying about this node is believed again, by a person's order. Only the leader takes it. */
   trustFence(now: Millis, node: NodeId, method: string, who: string): FenceVerdict;
   /** Puts a command into the log, through the leader; the caller repeats it until the view shows the effect. */

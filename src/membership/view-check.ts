@@ -83,6 +83,7 @@ const viewField = record('view', {
   // A node may be added for each record that cannot go because it is under way.
   fencings: list(fencing, FENCE_RECORDS_MAX + NODE_MAX),
   distrusted: list(distrusted, DISTRUSTED_MAX),
+  alone: nullable(record('alone', { survivor: node, peer: node, startCount: u53, epoch: u32, method: methodsField })),
 });
 
 /** The value as a view, or null when it is none. Never throws. */

@@ -11,6 +11,7 @@ import { EPOCH_MAX, type Epoch, type Incarnation, type NodeId, type StartCount }
 import { DOMAINS_MAX } from '../protocol/limits.js';
 import { openFence, recordFence } from './fence-record.js';
 import { applyTable, blankNode } from './node-table.js';
+import { LOST_HISTORY_EPOCHS, withoutWait, withSoleVoter } from './sole-voter.js';
 import { SELF_END_MS_MAX } from './time-limits.js';
 import type { AwayMember, Command, DomainView, MasteryPolicy, Member, NodeConfig, NodeState, NodeView, View } from './types.js';
 
@@ -31,6 +32,7 @@ export function initialView(nodes: readonly NodeConfig[], clusterId: string): Vi
     nextDom: DEFAULT_DOM,
     fencings: [],
     distrusted: [],
+    alone: null,
   };
 }
 
@@ -67,7 +69,7 @@ export function isServer(node: NodeView): boolean {
  */
 export function applyCommand(view: View, command: Command): View {
   const next = step(view, command);
-  return recordFence(view, next === view ? view : withServers(view, next), command);
+  return recordFence(view, next === view ? view : withServers(view, withoutWait(next)), command);
 }
 
 function withServers(before: View, view: View): View {
@@ -111,6 +113,7 @@ function blankDomain(dom: number, name: string, mastery: MasteryPolicy, epoch: E
 function step(view: View, command: Command): View {
   switch (command.c) {
     case 'noop':
+    case 'sole':
     case 'fenceBegin':
     case 'fenceTry':
     case 'fenceConfirm':
@@ -151,6 +154,10 @@ function step(view: View, command: Command): View {
     }
     case 'fenced':
       return depart(view, command, ['fencing'], { state: 'fenced', fencedBy: command.method });
+    case 'alone':
+      return applyAlone(view, command);
+    case 'lostHistory':
+      return applyLostHistory(view, command);
     case 'nodeLeft':
       return depart(view, command, ['leaving'], { state: 'left', nodeOwned: false, restartMs: 0 });
     case 'nodeLeave':
@@ -294,7 +301,36 @@ function applyNodeLeave(view: View, about: About): View {
     const member = d.members.find((m) => m.node === node.id);
     return member === undefined ? d : withMembers(d, without(d.members, node.id), insert(d.leaving, member), d.away);
   });
-  return { ...view, epoch, domains, nodes: replaceNode(view, { ...node, state: 'leaving', since: epoch }) };
+  const next: View = { ...view, epoch, domains, nodes: replaceNode(view, { ...node, state: 'leaving', since: epoch }) };
+  // Of two voters the one that leaves takes its vote along: the other goes on.
+  const other = node.voter ? view.nodes.find((n) => n.voter && n.id !== node.id && isLive(n)) : undefined;
+  return (other === undefined ? null : withSoleVoter(next, other.id, node.id, epoch, 'left')) ?? next;
+}
+
+/** The peer's machine was seen off: whatever it was to us is over, and the vote is ours alone. */
+function applyAlone(view: View, command: Extract<Command, { c: 'alone' }>): View {
+  const { node: survivor, peer, startCount, method } = command;
+  if (isLastEpoch(view)) return view;
+  const left = findNode(view, peer);
+  if (left === undefined || (left.incarnation?.startCount ?? 0) !== startCount) return view;
+  const about = { node: peer, startCount };
+  const states: NodeState[] = ['in', 'suspect', 'fencing', 'leaving', 'restarting'];
+  const departed = depart(view, about, states, { state: 'fenced', fencedBy: method });
+  return withSoleVoter(departed, survivor, peer, view.epoch + 1, method) ?? view;
+}
+
+/** All locks are void: every incarnation is over, and each node begins anew. */
+function applyLostHistory(view: View, { node, peer }: Extract<Command, { c: 'lostHistory' }>): View {
+  const epoch = view.epoch + LOST_HISTORY_EPOCHS;
+  const sole = withSoleVoter(view, node, peer, epoch, 'lost-history');
+  if (sole === null) return view;
+  const nodes = sole.nodes.map((n) =>
+    n.state === 'out' || n.state === 'left'
+      ? n
+      : { ...n, state: 'evicted' as const, nodeOwned: false, fencedBy: 'lost-history', since: epoch },
+  );
+  const domains = sole.domains.map((d) => ({ ...d, epoch, members: [], leaving: [], servers: [] }));
+  return { ...sole, nodes, domains };
 }
 
 /** Masters nothing from here on, and hands over; unlike one that leaves it goes on owning locks, and is a member. */

@@ -9,11 +9,16 @@
  *
  * Whatever command changes the flag `voter` of a node record changes the set: no part of consensus looks anywhere else. A command
  * that makes a node the sole voter, appended by that node without a quorum, is thereby in force there at once as well.
+ *
+ * One change is in force only when it is applied: from two voters to one by an ordinary command. In force at once, the one that stays could
+ * commit it, and all that follows, without the other's disk; and the other, which believes in two voters, might end it by device and
+ * go on alone from an older log (rule 13). So until then both must have it: what two voters agreed on, both know.
  */
 import type { NodeId } from '../protocol/ids.js';
 import type { LogEntry } from '../protocol/peer-messages.js';
 import { parseCommand } from './commands.js';
 import type { RaftLog } from './log.js';
+import { isForced } from './sole-voter.js';
 import type { Snapshot, View } from './types.js';
 import { applyCommand } from './view.js';
 
@@ -34,6 +39,8 @@ interface Point {
   voters: readonly NodeId[];
   /** Index of the last entry that changed the voters; 0 when no entry at hand did. */
   votersAt: number;
+  /** Index of the last entry by which a node made itself the only voter; 0 when none at hand did. */
+  forcedAt: number;
 }
 
 /** The view after all entries of the log. */
@@ -43,10 +50,17 @@ export class LogTail {
   private anchor: Point;
   private tail: Point;
   private others: readonly NodeId[] = [];
+  private counted: readonly NodeId[] = [];
 
   constructor(self: NodeId, log: RaftLog) {
     this.self = self;
-    this.anchor = this.tail = { index: log.base.index, view: log.base.view, voters: votersOf(log.base.view), votersAt: 0 };
+    this.anchor = this.tail = {
+      index: log.base.index,
+      view: log.base.view,
+      voters: votersOf(log.base.view),
+      votersAt: 0,
+      forcedAt: 0,
+    };
     this.fold(log);
   }
 
@@ -56,12 +70,17 @@ export class LogTail {
 
   /** Whose word counts, sorted. */
   get voters(): readonly NodeId[] {
-    return this.tail.voters;
+    return this.counted;
+  }
+
+  /** Who votes by what is applied, sorted. */
+  get appliedVoters(): readonly NodeId[] {
+    return this.anchor.voters;
   }
 
   /** This node is one of them. */
   get isVoter(): boolean {
-    return this.tail.voters.includes(this.self);
+    return this.counted.includes(this.self);
   }
 
   /**
@@ -75,6 +94,12 @@ export class LogTail {
   /** Index of the last entry that changed the voters; 0 when none did since the snapshot. */
   get votersAt(): number {
     return this.tail.votersAt;
+  }
+
+  /** We are the only voter, by an ordinary change that is applied, and a restart would not know that (sole-voter.ts). */
+  get mustConfirm(): boolean {
+    const { voters, votersAt, forcedAt } = this.anchor;
+    return voters.length === 1 && voters[0] === this.self && votersAt > 0 && Math.max(forcedAt, this.tail.forcedAt) < votersAt;
   }
 
   /** All other nodes of the table, sorted. */
@@ -93,7 +118,7 @@ export class LogTail {
 
   /** The log begins anew with a snapshot. */
   reset(base: Snapshot): void {
-    this.anchor = { index: base.index, view: base.view, voters: votersOf(base.view), votersAt: 0 };
+    this.anchor = { index: base.index, view: base.view, voters: votersOf(base.view), votersAt: 0, forcedAt: 0 };
     this.setTail(this.anchor);
   }
 
@@ -107,7 +132,8 @@ export class LogTail {
     }
     const voters = view === this.anchor.view ? this.anchor.voters : votersOf(view);
     const votersAt = sameVoters(voters, this.anchor.voters) ? this.anchor.votersAt : index;
-    this.anchor = { index, view, voters, votersAt };
+    this.anchor = { index, view, voters, votersAt, forcedAt: this.anchor.forcedAt };
+    this.count();
   }
 
   private fold(log: RaftLog): void {
@@ -125,17 +151,25 @@ export class LogTail {
       this.others = nodes.filter((n) => n.id !== this.self).map((n) => n.id);
     }
     this.tail = point;
+    this.count();
+  }
+
+  private count(): void {
+    const { tail, anchor } = this;
+    const isShrinking = anchor.voters.length === 2 && tail.voters.length === 1 && tail.votersAt > anchor.index;
+    this.counted = isShrinking && tail.forcedAt <= anchor.index ? anchor.voters : tail.voters;
   }
 }
 
 function after(point: Point, entry: LogEntry): Point {
   const command = parseCommand(entry.cmd);
   const view = command === null ? point.view : applyCommand(point.view, command);
-  if (view.nodes === point.view.nodes) return { ...point, index: entry.index, view };
+  const forcedAt = isForced(command) ? entry.index : point.forcedAt;
+  if (view.nodes === point.view.nodes) return { ...point, index: entry.index, view, forcedAt };
   const voters = votersOf(view);
   return sameVoters(voters, point.voters)
-    ? { ...point, index: entry.index, view }
-    : { index: entry.index, view, voters, votersAt: entry.index };
+    ? { ...point, index: entry.index, view, forcedAt }
+    : { index: entry.index, view, voters, votersAt: entry.index, forcedAt };
 }
 
 export function sameVoters(a: readonly NodeId[], b: readonly NodeId[]): boolean {

@@ -56,6 +56,7 @@ export function makeView(
     ],
     fencings: [],
     distrusted: [],
+    alone: null,
   };
 }
 

@@ -3,6 +3,7 @@
  * has had no majority of running voters for longer than a lease neither grants nor fences.
  */
 import { DRIFT_MAX } from '../../src/membership/time-limits.js';
+import { PairChecker } from './check-pair.js';
 import type { SimNode } from './node.js';
 
 export class QuorumChecker {
@@ -11,13 +12,15 @@ export class QuorumChecker {
   /** Since when (real time) the node's side has no quorum; Infinity = it has one. */
   readonly #lostAt = new Map<number, number>();
 
-  constructor(leaseMs: number, fail: (text: string) => void) {
+  readonly pair: PairChecker;
+
+  constructor(leaseMs: number, voters: readonly number[], fail: (text: string) => void) {
     this.#leaseMs = leaseMs;
     this.#fail = fail;
+    this.pair = new PairChecker(voters, fail);
   }
 
   topologyChanged(nodes: readonly SimNode[], isOpen: (a: number, b: number) => boolean, now: number): void {
-    const voters = nodes.filter((n) => n.config.voter).length;
     const todo = new Set(nodes.filter((n) => n.life && !n.isStandingStill));
     for (const n of nodes) if (!todo.has(n)) this.#set(n.id, false, now);
     for (const first of todo) {
@@ -30,7 +33,8 @@ export class QuorumChecker {
           side.push(n);
         }
       }
-      const hasQuorum = side.filter((n) => n.config.voter).length * 2 > voters;
+      this.pair.side(side);
+      const hasQuorum = this.pair.hasQuorum(side.map((n) => n.id));
       for (const n of side) this.#set(n.id, hasQuorum, now);
     }
   }
@@ -40,9 +44,10 @@ export class QuorumChecker {
     if (since !== null) this.#fail(`S4: n${node} granted ${key}, but its side has no quorum since ${since.toFixed(3)}`);
   }
 
-  fencing(node: number, victim: number, now: number): void {
-    const since = this.#over(node, now);
-    if (since !== null) this.#fail(`S4: n${node} fences n${victim}, but its side has no quorum since ${since.toFixed(3)}`);
+  fencing(node: SimNode, victim: number, now: number): void {
+    const since = this.#over(node.id, now);
+    if (since === null || this.pair.mayFence(node, victim)) return;
+    this.#fail(`S4: n${node.id} fences n${victim}, but its side has no quorum since ${since.toFixed(3)}`);
   }
 
   #set(node: number, hasQuorum: boolean, now: number): void {

@@ -184,7 +184,7 @@ t.test('S5: a committed entry that is contradicted, and an epoch with two meanin
   t.same(failures, []);
   check.persist(3, { ticket: 1, entries: [{ index: 1, term: 3, cmd: { c: 'noop' } }] });
   t.match(failures, [/entry 1/]);
-  const rest = { limits: null, retired: [], nodes: [], domains: [], nextDom: 1, fencings: [], distrusted: [] };
+  const rest = { limits: null, retired: [], nodes: [], domains: [], nextDom: 1, fencings: [], distrusted: [], alone: null };
   const view = { epoch: 4, table: 1, clusterId: 'c', ...rest } as View;
   t.equal(check.applied(1, view), true);
   t.equal(check.applied(2, view), false);

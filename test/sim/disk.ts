@@ -89,6 +89,8 @@ export class NodeDisk {
   keepsRecord = false;
   /** Planted bug: what the disk forgets at a crash. */
   atCrash: ((disk: NodeDisk) => void) | null = null;
+  /** Hears of what is on the disk for good. */
+  synced: (batch: PersistBatch) => void = () => {};
 
   constructor(queue: EventQueue, random: Prng, meanMs: number) {
     this.#meanMs = meanMs;
@@ -178,5 +180,6 @@ export class NodeDisk {
       s.entries[at] = e;
     }
     if (batch.boot) s.boot = batch.boot;
+    this.synced(batch);
   }
 }

@@ -112,7 +112,32 @@ export class Faults {
       case 'cleanRestart':
         world.restartNode(node);
         return;
+      case 'gone':
+        this.#gone(node, r.between(2, 10) * leaseMs);
+        return;
+      case 'coldOne': {
+        const late = node;
+        for (const n of world.nodes) n.powerOff('coldOne');
+        this.#gone(late, r.between(1, 5) * leaseMs);
+        for (const n of world.nodes) if (n !== late) world.bootLater(n, 50 + r.exp(leaseMs / 2));
+        return;
+      }
+      case 'severed':
+        this.#partition([node], r.between(2, 8) * leaseMs);
+        return;
     }
+  }
+
+  /** Off, and not switched on by anybody for so long. */
+  #gone(node: SimNode, ms: number): void {
+    const world = this.#world;
+    if (node.isGone) return;
+    node.isGone = true;
+    node.powerOff('gone');
+    this.#later(ms, () => {
+      node.isGone = false;
+      world.bootLater(node, 10);
+    });
   }
 
   #twoNodes(): [SimNode | undefined, SimNode | undefined] {

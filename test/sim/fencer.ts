@@ -179,6 +179,7 @@ export class Fencer {
     const victim = world.node(id);
     if (victim.life?.isMember && victim.startCount > run.request.startCount && id === run.request.node) world.count('late off');
     world.count('fenced');
+    world.quorumCheck.pair.hit(victim, run.life.node.id);
     victim.powerOff(why);
     if (!world.isHealing) world.bootLater(victim, 300 + world.faultRandom.exp(3000));
     else world.bootLater(victim, 100);

@@ -64,6 +64,8 @@ export class SimNode {
   /** Off on purpose (stopped, or waiting for its restart): the healing phase starts it again. */
   isStarting = false;
   record: RestartRecord | null = null;
+  /** The machine is off and nobody switches it on. */
+  isGone = false;
 
   constructor(world: World, config: NodeConfig, drift: number) {
     this.world = world;
@@ -74,6 +76,7 @@ export class SimNode {
     this.#rate = 1 + this.random.between(-drift, drift);
     this.disk = new NodeDisk(world.queue, this.random, world.options.diskMs);
     this.owners = new NodeOwners(this);
+    this.disk.synced = (batch) => world.quorumCheck.pair.synced(this.id, batch);
   }
 
   /** Gets no processor at all. */
@@ -113,7 +116,7 @@ export class SimNode {
 
   /** Starts the daemon: the start count is raised and synced first. */
   start(): void {
-    if (this.life || this.isStarting) return;
+    if (this.life || this.isStarting || this.isGone) return;
     this.isStarting = true;
     if (this.#isOff) this.world.fencer.poweredOn(this.id);
     this.#isOff = false;
@@ -123,7 +126,7 @@ export class SimNode {
     this.record = found?.startCount === this.disk.startCount || (found !== null && this.disk.keepsRecord) ? found : null;
     this.disk.raiseStartCount(() => {
       this.isStarting = false;
-      if (!this.life && boot === this.#boot) this.#run();
+      if (!this.life && boot === this.#boot && !this.isGone) this.#run();
     });
   }
 
@@ -225,7 +228,8 @@ export class SimNode {
 
   /** As src/node/daemon.ts: it is for this daemon to fence that incarnation. */
   #isFencing(life: Life, node: number, startCount: number): boolean {
-    const { view, leader } = life.core;
+    const { view, leader, fencesAlone } = life.core;
+    if (fencesAlone?.node === node && fencesAlone.startCount === startCount) return true;
     if (leader !== this.id) return false;
     return view.nodes.some((n) => n.id === node && n.state === 'fencing' && n.incarnation?.startCount === startCount);
   }
@@ -455,7 +459,7 @@ export class SimNode {
   #fence(life: Life, request: FenceRequest): void {
     const { world } = this;
     world.trace.add(world.queue.now, this.id, 'fence', request.node, request.startCount, request.method, request.attempt);
-    world.quorumCheck.fencing(this.id, request.node, world.queue.now);
+    world.quorumCheck.fencing(this, request.node, world.queue.now);
     world.fencer.run(life, request, (ok, detail) =>
       this.input(life, () => this.call(life, (core, now) => core.fenceDone(now, request.op, ok, detail))),
     );

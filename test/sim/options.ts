@@ -5,6 +5,7 @@
  * be overridden by name.
  */
 
+import { duelGapMs, type FenceDelay } from '../../src/membership/duel.js';
 import { deriveTimeLimits, type TimeLimits } from '../../src/membership/time-limits.js';
 import type { MasteryPolicy } from '../../src/membership/types.js';
 import { Prng } from './prng.js';
@@ -26,7 +27,9 @@ export const FAULT_KINDS = [
   'stop',
   'cleanRestart',
 ] as const;
-export type FaultKind = (typeof FAULT_KINDS)[number];
+/** Faults of clusters of two, drawn apart: a machine that stays off, a start of both of which one comes late, a long cut. */
+export const PAIR_FAULTS = ['gone', 'coldOne', 'severed'] as const;
+export type FaultKind = (typeof FAULT_KINDS)[number] | (typeof PAIR_FAULTS)[number];
 
 export interface SimOptions {
   seed: number;
@@ -92,6 +95,8 @@ export interface SimOptions {
   };
   /** > 0: every machine is armed to end itself within so many ms after its node's lease. */
   selfEndMs: number;
+  /** Waited before each node is fenced by its peer alone, by node; empty = nothing. */
+  fenceDelays: FenceDelay[];
   /** Mean time between two orders to fence a member, ms; 0 = none. */
   fenceOrderMs: number;
   limits: TimeLimits;
@@ -117,7 +122,7 @@ const LIMITS = deriveTimeLimits({ heartbeatMs: 250, leaseMs: 3000 });
 const SHORT_LIMITS = deriveTimeLimits({ heartbeatMs: 100, leaseMs: 1200, suspectMs: 300, deadMs: 700 });
 
 function noFaults(): Record<FaultKind, number> {
-  return Object.fromEntries(FAULT_KINDS.map((k) => [k, 0])) as Record<FaultKind, number>;
+  return Object.fromEntries([...FAULT_KINDS, ...PAIR_FAULTS].map((k) => [k, 0])) as Record<FaultKind, number>;
 }
 
 /** Everything that `seed` decides. */
@@ -171,6 +176,7 @@ export function drawOptions(seed: number): SimOptions {
     devices: { lies: 0, wrong: 0, stalls: 0, actsLate: 0, cycles: 0, fencerDies: 0 },
     fenceOrderMs: 0,
     selfEndMs: 0,
+    fenceDelays: [],
     mastery: 'peer',
     reclaimShare: 0,
     restartMs: 0,
@@ -179,6 +185,7 @@ export function drawOptions(seed: number): SimOptions {
   drawServers(options);
   drawSelfEnd(options);
   drawRestarts(options);
+  if (options.voters === 2) drawPair(options);
   return options;
 }
 
@@ -197,6 +204,32 @@ function drawSelfEnd(o: SimOptions): void {
   o.selfEndMs = Math.round(r.pick([0.4, 1, 2]) * o.limits.leaseMs);
   o.nodeOwnedShare = r.pick([0.05, 0.2]);
   if (o.devices.lies > 0 || o.devices.wrong > 0) o.nodeOwnedShare = 0;
+}
+
+/** What is particular of two voters that can end each other by device (rule 13). Draws of its own. */
+export function drawPair(o: SimOptions): void {
+  const r = new Prng(o.seed, 14);
+  if (!o.fence.some((level) => !level.includes('self'))) return;
+  // A survivor believes its device: against one that lies there is no second voter.
+  o.devices.lies = o.devices.wrong = 0;
+  const gap = duelGapMs(o.limits);
+  o.fenceDelays = r.pick([
+    [
+      { baseMs: 0, maxMs: 0 },
+      { baseMs: gap, maxMs: 0 },
+    ],
+    [
+      { baseMs: gap, maxMs: 0 },
+      { baseMs: 0, maxMs: 0 },
+    ],
+    [
+      { baseMs: 0, maxMs: 3 * gap },
+      { baseMs: 0, maxMs: 3 * gap },
+    ],
+    [],
+  ]);
+  for (const kind of PAIR_FAULTS) if (r.chance(0.4)) o.faults[kind] = 0.7;
+  if (r.chance(0.5)) o.faultPhaseMs *= 2;
 }
 
 /** Devices of several kinds with faults of several kinds. Draws of its own, so that nothing above changes its meaning. */

@@ -80,7 +80,9 @@ export class World {
     const fail = (text: string): void => this.fail(text);
     this.holdCheck = new HoldChecker(fail);
     this.logCheck = new LogChecker(fail);
-    this.quorumCheck = new QuorumChecker(options.limits.leaseMs, fail);
+    const voters = Array.from({ length: options.voters }, (_, i) => i + 1);
+    this.quorumCheck = new QuorumChecker(options.limits.leaseMs, voters, fail);
+    this.quorumCheck.pair.changed = () => this.topologyChanged();
     this.masterCheck = new MasterChecker(fail);
     this.network = new Network(this);
     this.fencer = new Fencer(this);
@@ -88,7 +90,9 @@ export class World {
     this.faults = new Faults(this);
     this.tuning = { purgeDelayMs: options.purgeMs };
     for (let id = 1; id <= options.nodes; id++) {
-      this.configs.push({ id, name: `n${id}`, voter: id <= options.voters, fence: options.fence });
+      const fenceDelay = options.fenceDelays[id - 1];
+      const config = { id, name: `n${id}`, voter: id <= options.voters, fence: options.fence };
+      this.configs.push(fenceDelay === undefined ? config : { ...config, fenceDelay });
     }
     for (const config of this.configs) this.nodes.push(new SimNode(this, config, options.drift));
     for (const a of this.nodes) for (const b of this.nodes) if (a.id < b.id) this.network.addPair(a, b);
@@ -144,6 +148,7 @@ export class World {
     this.trace.add(this.queue.now, 0, 'heal');
     this.faults.heal();
     this.fencer.isHealed = true;
+    for (const n of this.nodes) n.isGone = false;
     for (const n of this.nodes) n.wake();
     for (const n of this.nodes) if (!n.life) this.bootLater(n, 100);
     this.#drain();

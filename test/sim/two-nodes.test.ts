@@ -1,0 +1,31 @@
+/** Seeds of two voters with fence devices, with everything that goes wrong with pairs. The checkers of check-pair.ts look on. */
+import t from 'tap';
+import { drawDevices, drawPair, type SimOptions } from './options.js';
+import { Prng } from './prng.js';
+import { runSeed } from './run.js';
+
+const FROM = Number(process.env.FROM ?? 1);
+const SEEDS = Number(process.env.SEEDS ?? 200);
+
+t.setTimeout(600_000);
+
+export function asPair(o: SimOptions): void {
+  const r = new Prng(o.seed, 15);
+  o.nodes = r.chance(0.8) ? 2 : 3;
+  o.voters = 2;
+  drawDevices(o);
+  drawPair(o);
+  o.fenceFail = Math.min(o.fenceFail, 0.3);
+}
+
+t.test(`seeds ${FROM} to ${FROM + SEEDS - 1} of two voters with devices`, async (t) => {
+  const counts = new Map<string, number>();
+  for (let seed = FROM; seed < FROM + SEEDS; seed++) {
+    const result = runSeed({ seed, override: asPair });
+    if (!result.ok) t.fail(result.report);
+    for (const [what, count] of [...result.counts, ...result.faults]) counts.set(what, (counts.get(what) ?? 0) + count);
+  }
+  for (const what of ['note alone', 'note survivor-calls-off', 'suspended', 'resumed', 'gone', 'coldOne', 'severed']) {
+    t.ok((counts.get(what) ?? 0) > 0, `${what}: ${counts.get(what) ?? 0}`);
+  }
+});
