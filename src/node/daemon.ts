@@ -212,7 +212,8 @@ export class Daemon {
 
   /** It is for us to fence this incarnation: we lead, and the view still says so. */
   #isFencing(node: NodeId, startCount: number): boolean {
-    const { isLeader, view } = this.#core.membership;
+    const { isLeader, view, fencesAlone } = this.#core.membership;
+    if (fencesAlone?.node === node && fencesAlone.startCount === startCount) return true;
     return isLeader && view.nodes.some((n) => n.id === node && n.state === 'fencing' && n.incarnation?.startCount === startCount);
   }
 
