@@ -80,11 +80,11 @@ export class LeaderLeases {
   }
 
   /** From when on this incarnation's lease is certainly over, provided that it gets no other. */
-  overAt(node: NodeId, startCount: StartCount): Millis {
+  overAt(node: NodeId, _startCount: StartCount): Millis {
     const granted = this.granted.get(node);
     if (granted === undefined) return this.safeAt;
-    const until = granted.until + this.limits.waitMarginMs;
-    return granted.startCount === startCount ? until : Math.max(until, this.safeAt);
+    // What an earlier leader gave may outlast what we gave, also to the same incarnation: the time limits may have been changed (rule 14).
+    return Math.max(granted.until + this.limits.waitMarginMs, this.safeAt);
   }
 }
 

@@ -39,6 +39,8 @@ interface Point {
   voters: readonly NodeId[];
   /** Index of the last entry that changed the voters; 0 when no entry at hand did. */
   votersAt: number;
+  /** The set before that entry. */
+  former: readonly NodeId[];
   /** Index of the last entry by which a node made itself the only voter; 0 when none at hand did. */
   forcedAt: number;
 }
@@ -59,6 +61,7 @@ export class LogTail {
       view: log.base.view,
       voters: votersOf(log.base.view),
       votersAt: 0,
+      former: [],
       forcedAt: 0,
     };
     this.fold(log);
@@ -118,7 +121,7 @@ export class LogTail {
 
   /** The log begins anew with a snapshot. */
   reset(base: Snapshot): void {
-    this.anchor = { index: base.index, view: base.view, voters: votersOf(base.view), votersAt: 0, forcedAt: 0 };
+    this.anchor = { index: base.index, view: base.view, voters: votersOf(base.view), votersAt: 0, former: [], forcedAt: 0 };
     this.setTail(this.anchor);
   }
 
@@ -131,8 +134,10 @@ export class LogTail {
       return;
     }
     const voters = view === this.anchor.view ? this.anchor.voters : votersOf(view);
-    const votersAt = sameVoters(voters, this.anchor.voters) ? this.anchor.votersAt : index;
-    this.anchor = { index, view, voters, votersAt, forcedAt: this.anchor.forcedAt };
+    const isSame = sameVoters(voters, this.anchor.voters);
+    const { votersAt, former, forcedAt } = this.anchor;
+    const change = isSame ? { votersAt, former } : { votersAt: index, former: this.anchor.voters };
+    this.anchor = { index, view, voters, ...change, forcedAt };
     this.count();
   }
 
@@ -156,8 +161,8 @@ export class LogTail {
 
   private count(): void {
     const { tail, anchor } = this;
-    const isShrinking = anchor.voters.length === 2 && tail.voters.length === 1 && tail.votersAt > anchor.index;
-    this.counted = isShrinking && tail.forcedAt <= anchor.index ? anchor.voters : tail.voters;
+    const isShrinking = tail.former.length === 2 && tail.voters.length === 1 && tail.votersAt > anchor.index;
+    this.counted = isShrinking && tail.forcedAt < tail.votersAt ? tail.former : tail.voters;
   }
 }
 
@@ -169,7 +174,7 @@ function after(point: Point, entry: LogEntry): Point {
   const voters = votersOf(view);
   return sameVoters(voters, point.voters)
     ? { ...point, index: entry.index, view, forcedAt }
-    : { index: entry.index, view, voters, votersAt: entry.index, forcedAt };
+    : { index: entry.index, view, voters, votersAt: entry.index, former: point.voters, forcedAt };
 }
 
 export function sameVoters(a: readonly NodeId[], b: readonly NodeId[]): boolean {

@@ -83,6 +83,8 @@ function chaos(seed: number): { problems: string[]; healed: boolean; fenced: num
   }
   const healed = c.until(() => {
     for (const id of c.hosts.keys()) c.readmit(id);
+    // Whether a node was removed, those that know it may have to start first.
+    for (const id of c.hosts.keys()) if (!known(c, id)) c.retire(id);
     return c.settled();
   }, 60_000);
   return { problems: c.checks.problems, healed, fenced: c.checks.commands('fenced').length, terms: c.view().epoch, changes };

@@ -15,6 +15,17 @@ function ready(seed: number, options: ConstructorParameters<typeof Cluster>[0] =
   return c;
 }
 
+t.test(
+  'rule 14: a longer lease of an earlier leader is waited for, though we gave a shorter one to the same incarnation',
+  async (t) => {
+    // Found by random faults: lease 8 s -> 3 s was committed, the only voter restarted, renewed the member, and waited 3 s for it.
+    const l = new LeaderLeases(1, () => [1], { leaseMs, waitMarginMs: marginMs });
+    l.begin(0, 9000);
+    l.grant(10, 7, 1);
+    t.equal(l.overAt(7, 1), 9000);
+  },
+);
+
 t.test('trap 1: a leader passes on no more than it holds from a quorum', async (t) => {
   const l = new LeaderLeases(1, () => [1, 2, 3, 4, 5], { leaseMs: limits.leaseMs, waitMarginMs: limits.marginMs });
   l.begin(0, 0);
