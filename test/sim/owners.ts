@@ -382,9 +382,11 @@ export class NodeOwners {
     o.isUnwanted = true;
     if (o.away || o.reclaiming || o.life.isFrozen) {
       // Nobody to tell: the owner does not act under it any more, and lets it go when it can.
-      if (o.hold && !isOver(o.hold, world.queue.now) && o.phase !== 'releasing') {
+      if (o.hold && o.phase !== 'releasing') {
+        // Its value counts once, and not after its time.
+        const givesValue = o.hold.mode === EX && o.usesLvb && !isOver(o.hold, world.queue.now);
         world.holdCheck.released(o.hold, world.queue.now);
-        if (o.hold.mode === EX && o.usesLvb) world.holdCheck.lvbOf(o.key).publishing(o.hold, -1);
+        if (givesValue) world.holdCheck.lvbOf(o.key).publishing(o.hold, -1);
       }
       return;
     }
