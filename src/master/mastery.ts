@@ -54,7 +54,9 @@ function ask(s: EngineState, res: LockRes, mle: Mle): void {
   mle.retryAt = 0;
   mle.pending.clear();
   for (const m of domain.members) if (m.node !== s.self) mle.pending.add(m.node);
-  s.sendToMembers(domain, () => ({ k: 'MasterRequest', name: res.name }));
+  // A claim is placed inside a recovery: who leaves may be handing over this very name, and nobody else need know where to yet.
+  if (hasClaim(domain, res)) for (const m of domain.leaving) if (m.node !== s.self) mle.pending.add(m.node);
+  for (const node of mle.pending) s.send(domain, node, { k: 'MasterRequest', name: res.name });
 }
 
 export function onMasterRequest(s: EngineState, domain: Domain, from: NodeId, name: string): void {
@@ -67,6 +69,8 @@ export function onMasterRequest(s: EngineState, domain: Domain, from: NodeId, na
     if (res.isIdle) untouchIdle(res);
     return reply(ANSWER_YES, s.self, res.gen);
   }
+  const handed = domain.handing.get(name);
+  if (handed) return reply(ANSWER_OWNER, handed.target, domain.epoch);
   if (res && res.owner !== 0 && res.state !== RES_DROPPING) return reply(ANSWER_OWNER, res.owner, res.gen);
   // A NO is a promise for this epoch, and until the barrier the name may still be registered with us (placed by its holders,
   // who may forget it again before they are asked). The same for a name that we claim ourselves.

@@ -323,3 +323,27 @@ t.test('rule 23: nodes begin to restart before the only server is back from a re
   l.advance(500);
   t.same([waits.phase, fresh.phase], ['waiting', 'waiting'], 'what n3 holds nobody else is given');
 });
+
+t.test('rule 9: a claim is placed where the master that is leaving hands the name over to', async (t) => {
+  for (const name of ['a', 'b', 'c', 'd']) {
+    const l = lab(3);
+    l.release(l.hold(2, name, EX));
+    const held = l.hold(1, name, EX);
+    l.advance(100);
+    restart(l, 1);
+    t.ok(l.until(() => l.world.node(1).life === null, 3000));
+    // n2 begins to leave, and hears of nothing for a while: its hand-over is repeated in the epoch of n1's return.
+    restart(l, 2);
+    l.advance(20);
+    for (const from of [1, 3]) l.world.network.setExtraDelay(from, 2, 300);
+    l.world.node(1).start();
+    t.ok(l.until(() => isBack(l, 1) && stillHeld(held), 8000));
+    for (const from of [1, 3]) l.world.network.setExtraDelay(from, 2, 0);
+    const waits = l.ask(3, name, EX);
+    l.advance(500);
+    t.equal(waits.phase, 'waiting');
+    l.release(held);
+    t.ok(l.until(() => waits.phase === 'held', 3000));
+    t.ok(l.world.finish(), l.world.failure ?? 'all names can be locked from all nodes');
+  }
+});
