@@ -113,6 +113,7 @@ function statusText(s: StatusData, dlm: Found): string {
     ['journal', `${s.journal.state}, ${megabytes} MB, ${s.journal.path}`],
     ['locks', `${s.locks.held} held, ${s.locks.waiting} waiting, ${s.sessions} sessions`],
     ['files', filesText(s.files)],
+    ['self end', s.armedMs === 0 ? 'not armed' : `armed: this machine ends within ${formatDuration(s.armedMs)} of its lease`],
     ['node-owned', s.nodeOwnedAllowed ? 'allowed' : 'refused: no fence method ends this machine'],
     ['dlmfs', foundText(dlm)],
   ]);

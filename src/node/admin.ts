@@ -196,6 +196,7 @@ export class Admin {
       sessions: h.sessions(),
       locks: countLocal(h.core.engine),
       nodeOwnedAllowed: h.nodeOwnedAllowed,
+      armedMs: me?.armedMs ?? 0,
       files: h.files.data(),
       warnings: [...this.#suspended(), ...this.#arbitrating(), ...this.#fence.warnings(), ...h.warnings()],
     };

@@ -8,7 +8,7 @@
 import type { NodeCore } from '../core/node-core.js';
 import type { FenceDevice, FenceMonitor } from '../fence/monitor.js';
 import type { FenceRunner } from '../fence/runner.js';
-import { isDistrusted } from '../membership/fence-record.js';
+import { isDistrusted, openFence } from '../membership/fence-record.js';
 import type { FenceRecord, FenceVerdict } from '../membership/types.js';
 import type {
   FenceCheckData,
@@ -103,10 +103,13 @@ export class FenceAdmin {
     const { view } = this.#host.core;
     const fencing = view.nodes
       .filter((n) => n.state === 'fencing')
-      .map(
-        ({ name }) =>
-          `node ${name} is being fenced and its locks wait; if no method succeeds, verify that it is off and run: tsdlm fence confirm ${name}`,
-      );
+      .map(({ id, name, incarnation }) => {
+        const record = openFence(view, id, incarnation?.startCount ?? 0);
+        const last = record?.tries.at(-1);
+        const failed =
+          record === undefined || last === undefined ? '' : `; ${record.tried} tries have failed, the last: ${last.detail}`;
+        return `node ${name} is being fenced and its locks wait${failed}; if no method succeeds, verify that it is off and run: tsdlm fence confirm ${name}`;
+      });
     const distrusted = view.distrusted.map(({ node, method, why }) => {
       const { name } = this.#host.ref(node);
       return `fence method ${method} is not believed any more about node ${name}: ${why}; look which machine it switches, reboot ${name}, then run: tsdlm fence trust ${name} ${method}`;

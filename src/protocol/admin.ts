@@ -93,6 +93,8 @@ export interface StatusData {
   /** Locks of owners on this node: granted ones and waiting requests. */
   locks: { held: number; waiting: number };
   nodeOwnedAllowed: boolean;
+  /** The others count on it that this machine ends itself within so many ms after its lease; 0 = on nothing. */
+  armedMs: number;
   files: FilesData;
   /** Sentences an operator should read: fence methods that fail, unsafe settings, a node that cannot be fenced. */
   warnings: string[];

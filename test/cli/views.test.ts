@@ -34,6 +34,7 @@ const STATUS: StatusData = {
   links: [{ node: 2, name: 'beta', address: '10.0.0.2:7719', state: 'up', backlogBytes: 0 }],
   sessions: 4,
   locks: { held: 2, waiting: 1 },
+  armedMs: 0,
   nodeOwnedAllowed: false,
   files: {
     socket: '/run/tsdlm/9p.sock',

@@ -87,6 +87,10 @@ t.test(
     await until('it is tried again', () => lines('asked').length >= 3);
     t.notOk(isGranted());
     const { warnings, members } = await w.cluster.status(leader);
+    t.match(
+      (await w.cluster.status(other)).warnings.join('\n'),
+      /being fenced .*tries have failed.*power switch does not answer/,
+    );
     t.match(warnings.join('\n'), new RegExp(`n${victim}.*kill-script.*fail.*the power switch does not answer`));
     t.equal(members.find((m) => m.id === victim)?.state, 'fencing');
     t.match((await w.cluster.run(leader, ['status'])).stdout, /power switch does not answer/, 'and so does tsdlm status');
