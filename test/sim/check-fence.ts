@@ -49,6 +49,8 @@ export class FenceChecker {
       if (isSameBoot && until > now) {
         this.#fail(`fence: n${key} counts as fenced by ${fencedBy} while its lease runs until ${until.toFixed(3)}`);
       }
+      if (isSameBoot && fencedBy === 'manual')
+        this.#fail(`fence: n${key} counts as fenced by hand, and its machine was never off`);
       if (isSameBoot && devicesIn(fencedBy).length > 0 && !this.#world.fencer.lies.has(key)) {
         this.#fail(`fence: n${key} counts as fenced by ${fencedBy}, and its machine was never off`);
       }
@@ -63,7 +65,11 @@ export class FenceChecker {
         this.#fail(`fence: n${id}/${present} is admitted on ${bootId}, which a device had called off (rule 12)`);
       }
       const [run] = this.#world.fencer.underWay(life, id, incarnation.startCount);
-      if (run === undefined) continue;
+      // A person's word wins over what a device is still at.
+      const isConfirmed = view.fencings.some(
+        (r) => r.node === id && r.startCount === run?.request.startCount && r.confirmed !== null,
+      );
+      if (run === undefined || isConfirmed) continue;
       const { startCount, method } = run.request;
       this.#fail(
         `fence: n${life.node.id} admitted n${id}/${incarnation.startCount} while its own off by ${method} for start ${startCount} is under way`,

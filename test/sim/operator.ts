@@ -1,9 +1,10 @@
 /**
- * The person behind the cluster: orders members to be fenced now and then, reboots a machine that a lying device has not ended, and
- * says when a device may be believed again.
+ * The person behind the cluster: orders members to be fenced now and then, reboots a machine that a lying device has not ended, says
+ * when a device may be believed again, and pulls the plug of a node that waits for a person before vouching for it. Honest, not fast.
  */
 import { devicesIn } from '../../src/membership/fence-record.js';
-import type { Life } from './node.js';
+import type { Incarnation } from '../../src/protocol/ids.js';
+import type { Life, SimNode } from './node.js';
 import { Prng } from './prng.js';
 import type { World } from './world.js';
 
@@ -19,8 +20,8 @@ export class Operator {
   }
 
   begin(): void {
-    const { devices, fenceOrderMs, calmMs } = this.#world.options;
-    if (devices.lies > 0 || devices.wrong > 0) this.#look();
+    const { devices, fence, fenceOrderMs, calmMs } = this.#world.options;
+    if (devices.lies > 0 || devices.wrong > 0 || isAsked(fence)) this.#look();
     if (fenceOrderMs > 0) this.#world.queue.after(calmMs, () => this.#order());
   }
 
@@ -45,8 +46,11 @@ export class Operator {
         world.count('fence trusted again');
         life.node.call(life, (core, now) => core.trustFence(now, node, method, 'operator'));
       }
-      for (const { id, state, fencedBy, incarnation } of life.core.view.nodes) {
+      for (const { id, state, fence, fencedBy, incarnation } of life.core.view.nodes) {
         const node = world.node(id);
+        if (state === 'fencing' && incarnation !== null && isAsked(fence) && this.#acts(0.2)) {
+          this.#confirm(life, node, incarnation);
+        }
         const isDisproved = state === 'evicted' && devicesIn(fencedBy).length > 0 && node.bootId === incarnation?.bootId;
         if (!isDisproved || !node.life || !this.#acts(0.2)) continue;
         world.count('rebooted by the operator');
@@ -54,6 +58,20 @@ export class Operator {
         world.bootLater(node, 200);
       }
     });
+  }
+
+  /** Makes sure that the machine is off, or was since, and says so: to a leader that may die before it is in the log. */
+  #confirm(life: Life, node: SimNode, incarnation: Incarnation): void {
+    const world = this.#world;
+    if (node.bootId === incarnation.bootId) {
+      node.powerOff('by hand');
+      world.bootLater(node, 200 + this.#random.exp(2000));
+    }
+    world.count('fence confirmed');
+    life.node.call(life, (core, now) => core.confirmFence(now, node.id, incarnation.startCount, 'operator'));
+    if (world.isHealing || !this.#random.chance(0.1)) return;
+    life.node.crash('killed after a confirmation');
+    world.bootLater(life.node, 50 + this.#random.exp(500));
   }
 
   /** A member is to be fenced; sometimes just when it is about to leave. */
@@ -75,4 +93,8 @@ export class Operator {
       });
     });
   }
+}
+
+function isAsked(fence: readonly (readonly string[])[]): boolean {
+  return fence.some((level) => level.includes('manual'));
 }

@@ -242,6 +242,8 @@ export function drawDevices(o: SimOptions): void {
     [['psu1', 'psu2'], ['script']],
     [['bmc'], ['psu1', 'psu2']],
     [['bmc'], ['self']],
+    [['bmc'], ['manual']],
+    [['manual']],
   ]);
   const isHonest = r.chance(0.6);
   const some = (share: number): number => (r.chance(0.5) ? share : 0);
