@@ -331,8 +331,8 @@ export function confirmClaim(s: EngineState, lock: Lock): void {
   }
   lock.st = ST_HELD;
   lock.flags &= ~(LOCK_RECLAIM | LOCK_TRY);
-  convertOn(s, lock);
   if (lock.isReleaseWished) {
+    convertOn(s, lock);
     s.deferred.push(() => {
       if (lock.st === ST_HELD) unlock(s, lock);
     });
@@ -340,6 +340,7 @@ export function confirmClaim(s: EngineState, lock: Lock): void {
   }
   lock.isUntold = false;
   announceClaim(s, lock);
+  convertOn(s, lock);
 }
 
 /** A claim of a held lock came to nothing: it leaves the journal, its owner is told. */
@@ -356,8 +357,10 @@ export function voidClaim(s: EngineState, lock: Lock): void {
 /** What was held before is told, with a deadline of this incarnation, once there is one: nothing is asked for before. */
 function announceClaim(s: EngineState, lock: Lock): void {
   if (s.isLeased) return announce(s, lock);
+  const { mode } = lock;
   s.whenLeased.push(() => {
-    if (lock.st === ST_HELD && !lock.isZombie) announceClaim(s, lock);
+    // A conversion that went on meanwhile has been told by itself.
+    if (lock.st === ST_HELD && lock.mode === mode && !lock.isZombie) announceClaim(s, lock);
   });
 }
 

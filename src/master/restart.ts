@@ -13,8 +13,12 @@ import { modeInForce } from './rebuild.js';
 import type { EngineState } from './state.js';
 import type { ClaimedLock } from './types.js';
 
-/** Everything mastered here is with its new masters, and they serve it. */
+/**
+ * Everything mastered here is with its new masters, and they serve it. Not in the grace after an earlier restart: what owners hold
+ * that have not come back yet no record could name (rule 1).
+ */
 export function isHandedOver(s: EngineState): boolean {
+  if (s.now < s.graceUntil) return false;
   for (const domain of s.domains.values()) {
     if (domain.isLeaving && domain.masters.length === 0) continue;
     if (!domain.isLeaving || domain.isRecovering || domain.handing.size > 0 || domain.unconfirmed.size > 0) return false;

@@ -347,3 +347,21 @@ t.test('rule 9: a claim is placed where the master that is leaving hands the nam
     t.ok(l.world.finish(), l.world.failure ?? 'all names can be locked from all nodes');
   }
 });
+
+t.test(
+  'rule 1: a clean restart in the grace after a crash waits for it: its record could not name who is not back yet',
+  async (t) => {
+    const l = lab(1);
+    const held = l.hold(1, 'a', EX);
+    const n = l.world.node(1);
+    const told = held.hold?.lease.until ?? 0;
+    killed(l, 1, 50);
+    t.ok(l.until(() => isBack(l, 1), l.leaseMs));
+    t.ok(l.now < told - 500, 'the grace has just begun');
+    restart(l, 1);
+    t.ok(l.until(() => n.life === null, 3 * l.leaseMs));
+    t.ok(l.now >= told, 'it goes down when every deadline of before is over');
+    n.start();
+    t.ok(l.until(() => isBack(l, 1) && stillHeld(held), 3 * l.leaseMs));
+  },
+);
