@@ -4,8 +4,7 @@
  * The problem: a synced commit costs the same for one record as for a hundred; writers must not wait in line for each other.
  * The idea: what arrives while a commit is under way goes out together with the next one. Order is kept. A caller may take its
  * changes back out of nothing: each call's changes are in one commit, so they happen together or not at all.
- * The first failure ends it: the state on disk is unknown then, so every later write is refused with the same error. Where the
- * store says that a commit without space changed nothing, that one is only refused; removals in it are tried again by themselves.
+ * The first failure ends it: the state on disk is unknown then, so every later write is refused with the same error.
  */
 import { TsdlmError } from '../protocol/errors.js';
 import type { Store, StoreOp } from './journal-store.js';
@@ -19,17 +18,14 @@ interface Waiter {
 export class GroupCommit {
   readonly #store: Store;
   readonly #onFailure: (error: TsdlmError) => void;
-  readonly #fullIsHarmless: boolean;
   #waiters: Waiter[] = [];
   #running = false;
   #idle: (() => void)[] = [];
   #failure: TsdlmError | null = null;
 
-  /** `fullIsHarmless`: a commit that finds no space leaves the store as it was, and does not end it. */
-  constructor(store: Store, onFailure: (error: TsdlmError) => void, fullIsHarmless = false) {
+  constructor(store: Store, onFailure: (error: TsdlmError) => void) {
     this.#store = store;
     this.#onFailure = onFailure;
-    this.#fullIsHarmless = fullIsHarmless;
   }
 
   /** Adds changes to the next commit. Resolves when committed (and synced, in a synced store); rejects with a TsdlmError. */
@@ -77,14 +73,6 @@ export class GroupCommit {
       for (const waiter of waiters) waiter.resolve();
     } catch (caught) {
       const error = asTsdlmError(caught);
-      if (this.#fullIsHarmless && error.code === 'TSDLM_JOURNAL_FULL' && !this.#failure) {
-        const removals = waiters.filter(isRemoval);
-        for (const waiter of waiters) if (!isRemoval(waiter)) waiter.reject(error);
-        if (removals.length < waiters.length) {
-          if (removals.length > 0) await this.#commit(removals);
-          return;
-        }
-      }
       for (const waiter of waiters) waiter.reject(this.#failure ?? error);
       if (!this.#failure) {
         this.fail(error);
@@ -97,8 +85,4 @@ export class GroupCommit {
 function asTsdlmError(caught: unknown): TsdlmError {
   if (caught instanceof TsdlmError) return caught;
   return new TsdlmError('TSDLM_JOURNAL_FAILED', `writing the journal failed: ${(caught as Error).message}`, { cause: caught });
-}
-
-function isRemoval({ ops }: Waiter): boolean {
-  return ops.every((op) => op.value === undefined);
 }

@@ -30,10 +30,7 @@ export interface Store {
   load(): Map<StoreKey, unknown>;
   /** Number of the last commit, and the digest of all records after it. */
   stamp(): Stamp;
-  /**
-   * All of it or nothing. Resolves once committed and noted; in a synced store also synced. Rejects with a TsdlmError:
-   * TSDLM_JOURNAL_FULL when there was no space, which in a store without sync leaves everything as it was.
-   */
+  /** All of it or nothing. Resolves once committed and noted; in a synced store also synced. Rejects with a TsdlmError. */
   commit(ops: readonly StoreOp[]): Promise<void>;
   /** Bytes of the pages in use, free pages not counted. */
   usedBytes(): number;
@@ -73,6 +70,16 @@ export function decodeValue(key: StoreKey, bytes: Buffer, path: string): unknown
 
 /** A commit rewrites a handful of pages besides what it adds. */
 const SMALL_CHANGE_BYTES = 64 * 1024;
+/**
+ * Without so much space a commit of so many bytes is not tried: lmdb 3.5 writes past a buffer of its own when the write of a page
+ * fails (a text longer than the 100 bytes for it), which may end the process before it can say why.
+ */
+const spaceFor = (bytes: number): number => 2 * bytes + SMALL_CHANGE_BYTES;
+
+function noSpace(path: string, cause: unknown): TsdlmError {
+  const text = `no space left to write ${path}: free space on its file system, then start again`;
+  return new TsdlmError('TSDLM_JOURNAL_FULL', text, { cause });
+}
 
 /** Turns what lmdb rejects with into one of our errors. lmdb hides the cause in a second promise, which must be listened to. */
 async function commitError(path: string, caught: unknown, bytes: number): Promise<TsdlmError> {
@@ -87,14 +94,8 @@ async function commitError(path: string, caught: unknown, bytes: number): Promis
   const EDQUOT = 122;
   const MAP_FULL = -30792;
   // A write that was cut short by the end of the space shows as an I/O error.
-  if (code === ENOSPC || code === EDQUOT || code === MAP_FULL || spaceAt(path).free < 2 * bytes + SMALL_CHANGE_BYTES) {
-    return new TsdlmError(
-      'TSDLM_JOURNAL_FULL',
-      `no space left to write ${path}: free space on its file system, then start again`,
-      {
-        cause,
-      },
-    );
+  if (code === ENOSPC || code === EDQUOT || code === MAP_FULL || spaceAt(path).free < spaceFor(bytes)) {
+    return noSpace(path, cause);
   }
   return new TsdlmError(
     'TSDLM_JOURNAL_FAILED',
@@ -183,10 +184,11 @@ class LmdbStore implements Store {
   async commit(ops: readonly StoreOp[]): Promise<void> {
     if (this.#sums === null) this.load();
     // One commit is under way at a time (group-commit.ts), so the number of the next one is known.
-    const before = this.#stats().lastTxnId;
-    const count = before + 1;
+    const count = this.#stats().lastTxnId + 1;
     // Encoded first: an error in the middle of a batch would leave half of it behind.
     const encoded = ops.map(({ key, value }) => ({ key, bytes: value === undefined ? null : encodeValue(key, value) }));
+    const bytes = encoded.reduce((sum, op) => sum + (op.bytes?.length ?? 0), 0);
+    if (spaceAt(this.#path).free < spaceFor(bytes)) throw noSpace(this.#path, undefined);
     const undo: [StoreKey, number | undefined][] = [];
     const digestBefore = this.#digest;
     for (const { key, bytes } of encoded) undo.push([key, this.#sum(key, bytes?.readUInt32LE(0))]);
@@ -202,10 +204,7 @@ class LmdbStore implements Store {
     } catch (caught) {
       for (const [key, sum] of undo.reverse()) this.#sum(key, sum);
       this.#digest = digestBefore;
-      const bytes = encoded.reduce((sum, op) => sum + (op.bytes?.length ?? 0), 0);
-      const error = await commitError(this.#path, caught, bytes);
-      if (error.code !== 'TSDLM_JOURNAL_FULL' || this.#stats().lastTxnId === before) throw error;
-      throw new TsdlmError('TSDLM_JOURNAL_FAILED', `writing ${this.#path} failed half-way: ${error.message}`, { cause: error });
+      throw await commitError(this.#path, caught, bytes);
     }
     try {
       await this.#note({ count, digest: this.#digest });

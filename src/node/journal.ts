@@ -13,8 +13,8 @@
  *   DIR/lock.*     who uses it (dir-lock.ts)
  *
  * After the first failed commit the state on disk is unknown: `onFailure` is called once, every later write is refused, and
- * the daemon is expected to end. One failure is milder: no space for a node-owned lock refuses that lock; the last part of the
- * disk is kept free of them, for consensus and for the records that say that such locks are gone.
+ * the daemon is expected to end. Before it comes to that, want of space refuses node-owned locks: the last part of the disk
+ * is kept free of them, for consensus and for the records that say that such locks are gone.
  */
 import { chmodSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -35,8 +35,8 @@ import type { Log } from './log.js';
 /** The record of control/ that says why this journal must not be used any more. */
 const DISTRUSTED_KEY = 'distrusted';
 const DEFAULT_MAX_BYTES = 1024 * 1024 * 1024;
-/** The size of locks/ is looked at after this many writes. */
-const SIZE_CHECK_EVERY = 200;
+/** How often at most the size of locks/ and the space left are looked at: in so long it takes far less than the reserve. */
+const SIZE_CHECK_MS = 5;
 /** Kept free of node-owned locks, or a part of a small file system if that is less. */
 const RESERVE_BYTES = 16 * 1024 * 1024;
 const RESERVE_PART = 1 / 16;
@@ -196,7 +196,7 @@ class LmdbJournal implements Journal {
   readonly #lockIds: Set<number>;
   #startCount: StartCount;
   #failed = false;
-  #writesSinceSizeCheck = 0;
+  #sizeCheckedAt = Number.NEGATIVE_INFINITY;
   /** Why no node-owned lock is taken now. */
   #locksFull: TsdlmError | null = null;
   #closed: Promise<void> | null = null;
@@ -210,7 +210,7 @@ class LmdbJournal implements Journal {
     this.#records = new ControlRecords(opened.state);
     this.#lockIds = new Set([...opened.lockRecords.keys()].filter((key) => typeof key === 'number'));
     this.#control = new GroupCommit(opened.controlStore, (error) => this.#fail(error));
-    this.#locks = new GroupCommit(opened.lockStore, (error) => this.#fail(error), true);
+    this.#locks = new GroupCommit(opened.lockStore, (error) => this.#fail(error));
   }
 
   get startCount(): StartCount {
@@ -276,21 +276,14 @@ class LmdbJournal implements Journal {
       this.#lockIds.delete(op.id);
       return this.#locks.write([{ key: op.id }]);
     }
-    if (!this.#failed && (++this.#writesSinceSizeCheck >= SIZE_CHECK_EVERY || this.#locksFull !== null)) {
-      this.#writesSinceSizeCheck = 0;
+    const now = performance.now();
+    if (!this.#failed && (now - this.#sizeCheckedAt >= SIZE_CHECK_MS || this.#locksFull !== null)) {
+      this.#sizeCheckedAt = now;
       this.#locksFull = this.#whyLocksFull();
     }
     if (this.#locksFull !== null) return Promise.reject(this.#locksFull);
-    // Most commits are not looked at above: what then finds no space has to be looked at from now on.
-    return this.#putLock(op.record).catch((error: TsdlmError) => {
-      if (error.code === 'TSDLM_JOURNAL_FULL') this.#locksFull = error;
-      throw error;
-    });
-  }
-
-  #putLock(record: NodeOwnedRecord): Promise<void> {
-    this.#lockIds.add(record.id);
-    return this.#locks.write([{ key: record.id, value: record }]);
+    this.#lockIds.add(op.record.id);
+    return this.#locks.write([{ key: op.record.id, value: op.record }]);
   }
 
   /** Node-owned locks take neither more than their limit nor the last part of the disk. */
