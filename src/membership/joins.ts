@@ -98,7 +98,7 @@ export function journalLostText(id: NodeId): string {
 function liedText(name: string, by: string): string {
   return (
     `${by} has called the machine of node ${name} off, and it still runs on the same boot: the device lied or switched another ` +
-    `machine off. Reboot ${name}; repair the device, then: tsdlm fence trust ${name} METHOD`
+    `machine off. Reboot ${name} (of a container: set boot_id_file); repair the device, then: tsdlm fence trust ${name} METHOD`
   );
 }
 

@@ -203,11 +203,18 @@ export class Daemon {
     });
   }
 
-  /** The machine is kept from ending itself only under a lease, read at this very moment. */
+  /**
+   * The machine is kept from ending itself only under a lease, read at this very moment; where no level is `self` nobody counts
+   * on that, and one that is suspended has nothing to end for (rule 20).
+   */
   #keepAlive(): void {
     if (this.#selfEnd === null || this.#isOver) return;
-    if (this.#core.isMember && this.#core.leaseUntil > this.#now()) this.#selfEnd.keepAlive();
-    this.#core.arm(this.#selfEnd.armedMs);
+    const me = this.#core.view.nodes.find((n) => n.id === this.#o.config.self.id);
+    const isCounted = me?.fence.some((level) => level.includes('self')) ?? true;
+    const { isSuspended } = this.#core;
+    const mayLive = this.#core.leaseUntil > this.#now() || (isSuspended && !isCounted);
+    if (this.#core.isMember && mayLive) this.#selfEnd.keepAlive();
+    this.#core.arm(isCounted ? this.#selfEnd.armedMs : 0);
   }
 
   /** It is for us to fence this incarnation: we lead, and the view still says so. */
