@@ -95,8 +95,11 @@ t.test('fencing by ipmi', { skip: missing === '' ? false : missing, timeout: 170
           done('off') >= 3 && done('verify') >= 3 && done('on') >= 3,
           shown.results.map((r) => `${r.step} ${r.ok}`).join(', '),
         );
-      t.match(shown.results[0], { step: 'off', reason: /silent for|earlier leader/, detail: /Chassis Power is off/ });
-      t.match((await w.cluster.run(3, ['fence', 'history', '--steps'])).stdout, /WHEN +NODE .*\n.*bmc\d +off +ok/);
+      // Each daemon remembers its last steps only.
+      if (!IS_LONG) {
+        t.match(shown.results[0], { step: 'off', reason: /silent for|earlier leader/, detail: /Chassis Power is off/ });
+        t.match((await w.cluster.run(3, ['fence', 'history', '--steps'])).stdout, /WHEN +NODE .*\n.*bmc\d +off +ok/);
+      }
       const asked = await Promise.all([1, 2, 3].map((id) => w.cluster.run(id, ['--json', 'fence', 'history'])));
       t.equal(new Set(asked.map((said) => said.stdout)).size, 1, 'the history is the same on every node');
       const { operations } = JSON.parse(asked[0]?.stdout ?? '') as FenceHistoryData;
