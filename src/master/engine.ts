@@ -366,6 +366,13 @@ export class Engine {
       s.out.denied(lock, code);
       return;
     }
+    const wished = lock.st === ST_HELD ? s.claimedWants.get(lock.id) : undefined;
+    if (wished !== undefined && wished > lock.mode) {
+      // A conversion of before a restart that has not begun again.
+      s.claimedWants.delete(lock.id);
+      s.out.denied(lock, code);
+      return;
+    }
     if (lock.st === ST_HELD && lock.isUntold) {
       // Granted, but the journal has not written it yet and the owner does not know: it is given back.
       lock.isZombie = true;

@@ -289,9 +289,9 @@ export function onGranted(s: EngineState, lock: Lock): void {
 function convertOn(s: EngineState, lock: Lock): void {
   const want = s.claimedWants.get(lock.id);
   if (want === undefined) return;
-  s.claimedWants.delete(lock.id);
-  // Upwards only under a lease.
+  // Upwards only under a lease. Until then it can be given up, or stand in the record of another restart.
   (s.isLeased || want < lock.mode ? s.deferred : s.whenLeased).push(() => {
+    if (!s.claimedWants.delete(lock.id)) return;
     lock.isUntold = lock.isUntold && lock.nodeOwned;
     if (lock.st !== ST_HELD || lock.mode === want || lock.isZombie) return;
     preparePut(lock, null, false);

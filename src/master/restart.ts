@@ -42,7 +42,7 @@ function claimOf(s: EngineState, lock: Lock): ClaimedLock | null {
   const isHeld = lock.st === ST_HELD || lock.st === ST_CONVERTING || isClaim(lock);
   if (isWaiting ? (lock.flags & LOCK_TRY) !== 0 : !isHeld || lock.nodeOwned) return null;
   const mode = isWaiting ? -1 : isClaim(lock) && lock.mode === -1 ? lock.want : modeInForce(lock);
-  const wished = isClaim(lock) ? (s.claimedWants.get(lock.id) ?? -1) : lock.want;
+  const wished = s.claimedWants.get(lock.id) ?? (isClaim(lock) ? -1 : lock.want);
   const isTry = (lock.flags & LOCK_TRY) !== 0;
   return {
     id: lock.id,

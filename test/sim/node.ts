@@ -469,8 +469,10 @@ export class SimNode {
     const { world } = this;
     world.trace.add(world.queue.now, this.id, 'incarnationOver', reason);
     world.count('incarnationOver');
-    // Nobody frees what is held on a machine that only a device ends: its owners need not be told (rule 20).
-    if (reason === 'lease' && this.config.fence.every((level) => !['self', 'manual'].includes(level[0] ?? 'self'))) {
+    // Nobody frees what is held on a machine that only a device ends: its owners need not be told (rule 20). A lease that came
+    // before the view that admits this node never covered anything.
+    const hadLocks = life.core.view.nodes.some((n) => n.id === this.id && n.incarnation?.startCount === life.startCount);
+    if (reason === 'lease' && hadLocks && this.config.fence.every((level) => !['self', 'manual'].includes(level[0] ?? 'self'))) {
       world.fail(`rule 20: n${this.id} ends its holds with its lease, though only a device could have freed them`);
     }
     life.wasOver = true;
