@@ -70,6 +70,8 @@ export interface Ask {
 /** A lock in the record of a restart whose owner did not come back: the daemon keeps it until the deadline it was told. */
 class Ghost {
   local: LocalLock | null = null;
+  /** Its owner was told of EX with the value block, and may have written. */
+  mayWrite = false;
 }
 
 export class NodeOwners {
@@ -105,6 +107,7 @@ export class NodeOwners {
       const o = claim.ctx as Owned;
       const isBack = this.all.has(o) && o.away !== null;
       const ghost = new Ghost();
+      ghost.mayWrite = claim.mode === EX && claim.lvb;
       if (isBack) {
         o.life = life;
         o.reclaiming = o.hold ? claim : null;
@@ -124,7 +127,8 @@ export class NodeOwners {
         return;
       }
       node.input(life, () => {
-        for (const { local } of ghosts) if (local) node.call(life, (core, now) => core.unlock(now, local, { lvbInvalid: true }));
+        for (const { local, mayWrite } of ghosts)
+          if (local) node.call(life, (core, now) => core.unlock(now, local, { lvbInvalid: mayWrite }));
         node.call(life, (core, now) => core.settled(now));
       });
     };
@@ -148,7 +152,7 @@ export class NodeOwners {
         if (!isWanted) {
           this.#gone(o, true);
           local.ctx = new Ghost();
-          this.#node.call(life, (core, now) => core.unlock(now, local, { lvbInvalid: o.usesLvb }));
+          this.#node.call(life, (core, now) => core.unlock(now, local, { lvbInvalid: o.usesLvb && o.hold?.mode === EX }));
           continue;
         }
         for (const tell of missed) tell();
