@@ -14,7 +14,7 @@ const name = 'job/alpha-123456';
 const MESSAGES: (PeerMessage | ClientMessage | DaemonMessage)[] = [
   { k: 'ClientLock', rid: 12345, domain: 'default', name, mode: 2, flags: 0, timeoutMs: 0, why: '' },
   { k: 'ClientUnlock', rid: 12346, lock: 12345, lvb: null },
-  { k: 'DaemonGranted', rid: 12345, mode: 2, te: 7, tc: 123456, deadline: 123456.5, lvbState: 0, lvb: null },
+  { k: 'DaemonGranted', rid: 12345, mode: 2, te: 7, tc: 123456, deadline: 123456.5, lvbState: 0, lvb: null, id: 4294967297 },
   { k: 'DaemonDone', rid: 12346 },
   { k: 'MasterRequest', ...head, name },
   { k: 'MasterReply', ...head, name, answer: 1, owner: 2, gen: 7 },

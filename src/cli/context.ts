@@ -19,10 +19,10 @@ export class Context {
     this.#socket = options.socket;
   }
 
-  /** Runs `work` with a connection that is closed afterwards. */
-  async withClient<T>(label: string, work: (client: Client) => Promise<T>): Promise<T> {
+  /** Runs `work` with a connection that is closed afterwards. `reconnect`: it goes on with the next daemon when this one restarts. */
+  async withClient<T>(label: string, work: (client: Client) => Promise<T>, reconnect = false): Promise<T> {
     const socket = this.#socket === undefined ? {} : { socket: this.#socket };
-    const client = await connect({ ...socket, label, reconnect: false });
+    const client = await connect({ ...socket, label, reconnect });
     try {
       return await work(client);
     } finally {

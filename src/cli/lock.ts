@@ -77,47 +77,53 @@ async function lock(context: Context, name: string, command: string[], flags: Lo
   if (flags.why !== undefined) options.why = flags.why;
   if (flags.nodeOwned === true) options.nodeOwned = true;
   const label = command.length > 0 ? `tsdlm lock: ${command[0]}` : 'tsdlm lock';
-  return context.withClient(label, async (client) => {
-    const grace = graceOf(client, graceMs, command.length > 0);
-    options.abortBefore = grace + KILL_MARGIN_MS + PUSH_SLACK_MS;
-    const interrupted = interruption();
-    let handle: LockHandle;
-    try {
-      handle = await client.lock(name, mode, { ...options, signal: interrupted.signal });
-    } catch (error) {
-      if (interrupted.by !== null) return 128 + constants.signals[interrupted.by];
-      if (!(error instanceof TsdlmError)) throw error;
-      const code = context.fail(error);
-      return code === EXIT_CONFLICT ? conflictCode : code;
-    }
-    if (interrupted.by !== null) {
+  return context.withClient(
+    label,
+    async (client) => {
+      const grace = graceOf(client, graceMs, command.length > 0);
+      options.abortBefore = grace + KILL_MARGIN_MS + PUSH_SLACK_MS;
+      const interrupted = interruption();
+      let handle: LockHandle;
+      try {
+        handle = await client.lock(name, mode, { ...options, signal: interrupted.signal });
+      } catch (error) {
+        if (interrupted.by !== null) return 128 + constants.signals[interrupted.by];
+        if (!(error instanceof TsdlmError)) throw error;
+        const code = context.fail(error);
+        return code === EXIT_CONFLICT ? conflictCode : code;
+      }
+      if (interrupted.by !== null) {
+        await within(handle.release(), RELEASE_MS);
+        return 128 + constants.signals[interrupted.by];
+      }
+      if (flags.nodeOwned === true) {
+        say(
+          context,
+          'granted',
+          handle,
+          `granted ${plain(name)} ${handle.mode} token ${handle.token} to this node; tsdlm unlock gives it back`,
+        );
+        return 0;
+      }
+      if (command.length === 0) return hold(context, handle, interrupted);
+      const note = (event: string, text: string): void => {
+        const line = context.json
+          ? JSON.stringify({ event, name, domain: handle.domain, text })
+          : `tsdlm: ${plain(name)}: ${text}`;
+        process.stderr.write(`${line}\n`);
+      };
+      const code = await runCommand(handle, {
+        command,
+        graceMs: grace,
+        connection: client.connection,
+        note,
+        started: interrupted.stop,
+      });
       await within(handle.release(), RELEASE_MS);
-      return 128 + constants.signals[interrupted.by];
-    }
-    if (flags.nodeOwned === true) {
-      say(
-        context,
-        'granted',
-        handle,
-        `granted ${plain(name)} ${handle.mode} token ${handle.token} to this node; tsdlm unlock gives it back`,
-      );
-      return 0;
-    }
-    if (command.length === 0) return hold(context, handle, interrupted);
-    const note = (event: string, text: string): void => {
-      const line = context.json ? JSON.stringify({ event, name, domain: handle.domain, text }) : `tsdlm: ${plain(name)}: ${text}`;
-      process.stderr.write(`${line}\n`);
-    };
-    const code = await runCommand(handle, {
-      command,
-      graceMs: grace,
-      connection: client.connection,
-      note,
-      started: interrupted.stop,
-    });
-    await within(handle.release(), RELEASE_MS);
-    return code;
-  });
+      return code;
+    },
+    true,
+  );
 }
 
 const SUSPENDED_TEXT: Record<SuspendReason, string> = {
@@ -147,6 +153,9 @@ async function hold(context: Context, handle: LockHandle, interrupted: Interrupt
     `granted ${plain(handle.name)} ${handle.mode} token ${handle.token} at ${new Date().toISOString()}, lease ${left}`,
   );
   handle.on('blocking', (mode) => say(context, 'blocking', handle, `wanted by another in ${mode}`));
+  handle.on('reconnecting', () =>
+    say(context, 'reconnecting', handle, 'the daemon is gone; the lock is claimed from the next one'),
+  );
   handle.on('suspended', (why) => say(context, 'suspended', handle, SUSPENDED_TEXT[why], { why }));
   handle.on('resumed', () => say(context, 'resumed', handle, 'resumed'));
   try {

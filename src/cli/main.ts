@@ -11,6 +11,7 @@ import { lvbCommand } from './lvb.js';
 import { mountCommand, umountCommand } from './mount.js';
 import { nodeCommand } from './node.js';
 import { convertCommand, unlockCommand } from './owned.js';
+import { restartCommand } from './restart.js';
 import { statsCommand } from './stats.js';
 import { lsCommand, nodesCommand, showCommand, statusCommand } from './views.js';
 
@@ -44,6 +45,7 @@ export function makeProgram(): { program: Command; contextOf: () => Context } {
     domainCommand,
     nodeCommand,
     fenceCommand,
+    restartCommand,
     configCommand,
   ]) {
     add(program, contextOf);

@@ -1,9 +1,10 @@
 /**
  * The client library's front: a connection that is there when a request needs one.
  *
- * The problem: daemons are restarted and upgraded while programs run. Holds and requests of a lost connection cannot be
- * carried over by this file (handles end at their deadline, requests have an unknown outcome), but the next request should
- * just work. So a request without a connection waits for one, with back-off, within its own limits.
+ * The problem: daemons are restarted and upgraded while programs run. What a connection holds and waits for it takes to the next
+ * daemon itself (connection.ts); where that is not possible any more, handles end at their deadline and requests have an unknown
+ * outcome, but the next request should just work. So a request without a connection waits for one, with back-off, within its own
+ * limits.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TsdlmError } from '../protocol/errors.js';
@@ -142,7 +143,9 @@ export class Client implements AsyncDisposable {
 
   /** @internal */
   async _connect(): Promise<void> {
-    this.#take(await openConnection({ path: this.socket, label: this.#label, timeoutMs: this.#connectTimeout }));
+    this.#take(
+      await openConnection({ path: this.socket, label: this.#label, timeoutMs: this.#connectTimeout, resume: this.#reconnect }),
+    );
   }
 
   #take(connection: Connection): Connection {
@@ -196,13 +199,17 @@ export class Client implements AsyncDisposable {
   }
 
   async #connectAgain(): Promise<Connection> {
+    // The session goes on with the next daemon, if there is one in time: then that is where requests belong.
+    const old = this.#connection;
+    if (old?.resuming) await old.resuming;
+    if (old?.isUp === true) return old;
     const until = monotonicMs() + this.#connectTimeout;
     let pause = RETRY_MS_FIRST;
     for (;;) {
       const left = until - monotonicMs();
       try {
         const timeoutMs = Math.max(1, left);
-        return this.#take(await openConnection({ path: this.socket, label: this.#label, timeoutMs }));
+        return this.#take(await openConnection({ path: this.socket, label: this.#label, timeoutMs, resume: true }));
       } catch (error) {
         const isGone =
           error instanceof TsdlmError && (error.code === 'TSDLM_DAEMON_UNREACHABLE' || error.code === 'TSDLM_STOPPING');

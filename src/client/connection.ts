@@ -21,6 +21,7 @@ import { type GrantedFields, type HandleHost, LockHandle, notHeld } from './hand
 import { defaultAbortBefore, LeaseWatch } from './lease-watch.js';
 import { type ConvertOptions, checkLvb, checkMode, checkTimeout, type LockOptions } from './options.js';
 import { type Answer, PendingTable, signalReason } from './pending.js';
+import { planOf } from './reclaim.js';
 import { done, LockRequest, type LockRequestHost, OtherRequest, ReleaseRequest, strange } from './requests.js';
 
 export type Welcome = Extract<DaemonMessage, { k: 'DaemonWelcome' }>;
@@ -32,8 +33,23 @@ const TRY_MS = 3000;
 /** Administration and releases wait so long for their answer. */
 const ANSWER_MS = 10_000;
 
+const RETRY_MS_FIRST = 25;
+const RETRY_MS_MAX = 1000;
+
+/** How the next daemon is found after a restart. */
+export interface Reopen {
+  isWanted: boolean;
+  /** How long requests wait for it when nothing is held, ms. */
+  patienceMs: number;
+  open(connection: Connection, timeoutMs: number): Promise<unknown>;
+}
+
+function unreachable(): TsdlmError {
+  return new TsdlmError('TSDLM_DAEMON_UNREACHABLE', 'the connection to the daemon is closed');
+}
+
 export class Connection implements HandleHost, LockRequestHost {
-  readonly welcome: Welcome;
+  welcome: Welcome;
   /** Session locks that are held; node-owned ones are beside them, because no lease ends those. */
   readonly handles = new IdMap<LockHandle>();
   #nodeOwned = new IdMap<LockHandle>();
@@ -43,28 +59,55 @@ export class Connection implements HandleHost, LockRequestHost {
   #pending: PendingTable;
   #watch: LeaseWatch;
   #isUp = true;
+  /** The daemon went away, and the next one is looked for: settles when it was found, or when this connection is down for good. */
+  #resuming: Promise<void> | null = null;
+  /** Set by the end of the wait for the next daemon, or by `destroy`. */
+  #isGivenUp = false;
+  #reopen: Reopen;
+  /** Claimed from the next daemon and not confirmed yet, by number. */
+  #claimed = new Map<number, LockHandle>();
+  /** What can be asked only once that is done. */
+  #afterwards: ClientMessage[] = [];
+  /** Last deadline that the present daemon told. */
+  #told = 0;
+  /** Settles when all that was claimed from the next daemon is decided. */
+  #settling: { promise: Promise<void>; done: () => void } | null = null;
+  #group: Extract<ClientMessage, { k: 'ClientGroup' }> | null = null;
   #isFlushing = false;
   #nextRid = 1;
   #error: TsdlmError | null = null;
   /** Called once when no new request can be made any more. */
   onDown: (() => void) | null = null;
 
-  constructor(socket: Socket, reader: MessageReader<DaemonMessage>, welcome: Welcome) {
+  /** `reopen`: connects to the next daemon and gives this connection its socket. */
+  constructor(socket: Socket, reader: MessageReader<DaemonMessage>, welcome: Welcome, reopen: Reopen) {
+    this.#reopen = reopen;
     this.#socket = socket;
     this.#reader = reader;
     this.welcome = welcome;
     this.#watch = new LeaseWatch(this, welcome.heartbeatMs);
     this.#pending = new PendingTable((target) => this.#push({ k: 'ClientCancel', rid: this.#ignored(), target }));
-    socket.on('data', this.#onData);
-    socket.on('end', () => this.#down(new TsdlmError('TSDLM_DAEMON_UNREACHABLE', 'the daemon closed the connection')));
-    socket.on('error', (cause) =>
-      this.#down(new TsdlmError('TSDLM_DAEMON_UNREACHABLE', `the connection to the daemon broke: ${cause.message}`, { cause })),
-    );
-    socket.on('close', () => this.#down(new TsdlmError('TSDLM_DAEMON_UNREACHABLE', 'the connection to the daemon is closed')));
+    this.#listen(socket);
+  }
+
+  #listen(socket: Socket): void {
+    const gone = (text: string, cause?: unknown): void => {
+      if (socket === this.#socket) this.#broken(new TsdlmError('TSDLM_DAEMON_UNREACHABLE', text, { cause }));
+    };
+    socket.on('data', (chunk) => {
+      if (socket === this.#socket) this.#onData(chunk);
+    });
+    socket.on('end', () => gone('the daemon closed the connection'));
+    socket.on('error', (cause) => gone(`the connection to the daemon broke: ${cause.message}`, cause));
+    socket.on('close', () => gone('the connection to the daemon is closed'));
   }
 
   get isUp(): boolean {
     return this.#isUp;
+  }
+  /** While the next daemon is looked for: settles when that has ended. */
+  get resuming(): Promise<void> | null {
+    return this.#resuming;
   }
   /** Why the connection is down, when it is. */
   get error(): TsdlmError | null {
@@ -90,9 +133,11 @@ export class Connection implements HandleHost, LockRequestHost {
     if (nodeOwned) flags |= LOCK_NODE_OWNED;
     if (options.lvb === true) flags |= LOCK_LVB;
     const timeoutMs = wireTimeout(options.timeout);
-    this.#push({ k: 'ClientLock', rid, domain, name, mode, flags, timeoutMs, why: options.why ?? '' });
+    const message: ClientMessage = { k: 'ClientLock', rid, domain, name, mode, flags, timeoutMs, why: options.why ?? '' };
+    this.#push(message);
     return new Promise<LockHandle>((resolve, reject) => {
       const request = new LockRequest(this, resolve, reject, rid, domain, name, options);
+      request.message = message;
       this.#pending.add(rid, request, options.signal, limitOf(options));
     });
   }
@@ -100,7 +145,7 @@ export class Connection implements HandleHost, LockRequestHost {
   /** LockRequest: the handle, or the reason why the grant was given back. */
   granted(request: LockRequest, granted: GrantedFields & { deadline: number }): LockHandle {
     const { rid, nodeOwned } = request;
-    if (!nodeOwned) this.#watch.moved(granted.deadline);
+    if (!nodeOwned) this.#moved(granted.deadline);
     if (request.wasCancelled || (!nodeOwned && monotonicMs() >= granted.deadline)) {
       this.#giveBack(rid);
       if (request.wasCancelled) throw signalReason(request.options.signal);
@@ -114,6 +159,8 @@ export class Connection implements HandleHost, LockRequestHost {
 
   convert(handle: LockHandle, to: Mode | ModeName, options: ConvertOptions): Promise<void> {
     if (!handle.held) return Promise.reject(notHeld(handle));
+    const later = this.#notYet();
+    if (later !== null) return later.then(() => this.convert(handle, to, options));
     const refusal = this.#refusal(options.signal);
     if (refusal !== null) return Promise.reject(refusal);
     let mode: Mode;
@@ -128,11 +175,13 @@ export class Connection implements HandleHost, LockRequestHost {
     const before = handle._mode;
     const rid = this.#nextRid++;
     const flags = options.try === true ? LOCK_TRY : 0;
-    this.#push({ k: 'ClientConvert', rid, lock: handle.rid, mode, flags, timeoutMs: wireTimeout(options.timeout), lvb });
-    return this.#answerTo<void>(rid, options.signal, limitOf(options), (answer, wasCancelled): void | Promise<void> => {
+    const timeoutMs = wireTimeout(options.timeout);
+    const message: ClientMessage = { k: 'ClientConvert', rid, lock: handle.rid, mode, flags, timeoutMs, lvb };
+    this.#push(message);
+    return this.#answerTo<void>(message, options.signal, limitOf(options), (answer, wasCancelled): void | Promise<void> => {
       if (answer.k !== 'DaemonGranted') throw strange(answer);
       handle._converted(answer);
-      if (!handle.nodeOwned) this.#watch.moved(answer.deadline);
+      if (!handle.nodeOwned) this.#moved(answer.deadline);
       if (!handle.held) throw notHeld(handle);
       if (!wasCancelled) return;
       // The grant won the race: back to what the caller had, and only then say so.
@@ -155,20 +204,25 @@ export class Connection implements HandleHost, LockRequestHost {
     handle._released();
     this.#forget(handle);
     const rid = this.#nextRid++;
-    this.#push({ k: 'ClientUnlock', rid, lock: handle.rid, lvb });
-    if (!this.#isUp) {
+    const message: ClientMessage = { k: 'ClientUnlock', rid, lock: handle.rid, lvb };
+    if (this.#isUp) this.#push(message);
+    if (!this.#isUp && this.#resuming === null) {
+      this.#push(message);
       // A daemon that stops still takes releases; any other frees the lock when it sees the end of this connection.
       this.#closeIfUnused();
       return handle.nodeOwned ? Promise.reject(this.#unreachable()) : Promise.resolve();
     }
     return new Promise<void>((resolve, reject) => {
       const request = new ReleaseRequest(resolve, reject, handle.nodeOwned || lvb !== null);
+      request.message = message;
       this.#pending.add(rid, request, undefined, ANSWER_MS);
     });
   }
 
   writeLvb(handle: LockHandle, value: Uint8Array): Promise<void> {
     if (!handle.held) return Promise.reject(notHeld(handle));
+    const later = this.#notYet();
+    if (later !== null) return later.then(() => this.writeLvb(handle, value));
     const refusal = this.#refusal(undefined);
     if (refusal !== null) return Promise.reject(refusal);
     let copy: Uint8Array;
@@ -182,8 +236,9 @@ export class Connection implements HandleHost, LockRequestHost {
       return Promise.reject(new TsdlmError('TSDLM_BAD_ARGUMENT', text));
     }
     const rid = this.#nextRid++;
-    this.#push({ k: 'ClientLvbWrite', rid, lock: handle.rid, lvb: copy });
-    return this.#answerTo<void>(rid, undefined, ANSWER_MS, (answer) => {
+    const message: ClientMessage = { k: 'ClientLvbWrite', rid, lock: handle.rid, lvb: copy };
+    this.#push(message);
+    return this.#answerTo<void>(message, undefined, ANSWER_MS, (answer) => {
       done(answer);
       handle._stored(copy);
     });
@@ -197,8 +252,10 @@ export class Connection implements HandleHost, LockRequestHost {
     const refusal = this.#refusal(undefined);
     if (refusal !== null) return Promise.reject(refusal);
     const rid = this.#nextRid++;
-    this.#push({ k: 'ClientGroup', rid, pgid, graceMs, proof });
-    return this.#answerTo<void>(rid, undefined, ANSWER_MS, done);
+    const message: Extract<ClientMessage, { k: 'ClientGroup' }> = { k: 'ClientGroup', rid, pgid, graceMs, proof };
+    this.#group = pgid === 0 ? null : message;
+    this.#push(message);
+    return this.#answerTo<void>(message, undefined, ANSWER_MS, done);
   }
 
   /** One administration verb (src/protocol/admin.ts). `waitMs`: how long the verb itself may take; Infinity = for ever. */
@@ -206,9 +263,10 @@ export class Connection implements HandleHost, LockRequestHost {
     const refusal = this.#refusal(undefined);
     if (refusal !== null) return Promise.reject(refusal);
     const rid = this.#nextRid++;
-    this.#push({ k: 'ClientAdmin', rid, verb, args });
+    const message: ClientMessage = { k: 'ClientAdmin', rid, verb, args };
+    this.#push(message);
     const limitMs = waitMs === Number.POSITIVE_INFINITY ? 0 : waitMs + ANSWER_MS;
-    return this.#answerTo<unknown>(rid, undefined, limitMs, (answer) => {
+    return this.#answerTo<unknown>(message, undefined, limitMs, (answer) => {
       if (answer.k !== 'DaemonAdminReply') throw strange(answer);
       if (!answer.ok) throw new TsdlmError(errorCodeOf(answer.code) ?? 'TSDLM_PROTOCOL', answer.text);
       return answer.data;
@@ -217,6 +275,7 @@ export class Connection implements HandleHost, LockRequestHost {
 
   /** Ends the connection now. Handles must have been released or told before. */
   destroy(): void {
+    this.#isGivenUp = true;
     this.#down(new TsdlmError('TSDLM_DAEMON_UNREACHABLE', 'this client was closed'));
     this.#watch.stop();
     this.#socket.destroy();
@@ -236,6 +295,11 @@ export class Connection implements HandleHost, LockRequestHost {
     return Math.max(0, Math.min(wanted ?? defaultAbortBefore(leaseMs), leaseMs - 2 * heartbeatMs));
   }
 
+  /** What is held is being taken to the next daemon: resolves when that is done. Null when it is not. */
+  #notYet(): Promise<void> | null {
+    return this.#settling?.promise ?? null;
+  }
+
   /** Why no request can be made now, or null. */
   #refusal(signal: AbortSignal | undefined): TsdlmError | null {
     if (!this.#isUp) return this.#unreachable();
@@ -244,13 +308,16 @@ export class Connection implements HandleHost, LockRequestHost {
 
   /** The promise of the answer to a request that was just pushed. `limitMs` 0 = however long it takes. */
   #answerTo<T>(
-    rid: number,
+    message: ClientMessage & { rid: number },
     signal: AbortSignal | undefined,
     limitMs: number,
     settle: (answer: Answer, wasCancelled: boolean) => T | PromiseLike<T>,
   ): Promise<T> {
     return new Promise<T>((resolve, reject) => {
-      this.#pending.add(rid, new OtherRequest(resolve, reject, settle), signal, limitMs);
+      const request = new OtherRequest(resolve, reject, settle);
+      // An administration verb is not repeated: it may have been done.
+      if (message.k !== 'ClientAdmin') request.message = message;
+      this.#pending.add(message.rid, request, signal, limitMs);
     });
   }
 
@@ -295,12 +362,19 @@ export class Connection implements HandleHost, LockRequestHost {
     switch (message.k) {
       case 'DaemonGranted':
       case 'DaemonDenied':
+        if (!this.#reclaimed(message)) this.#pending.answer(message);
+        return;
+      case 'DaemonQueued': {
+        const entry = this.#pending.get(message.rid);
+        if (entry !== undefined) entry.place = message;
+        return;
+      }
       case 'DaemonDone':
       case 'DaemonAdminReply':
         this.#pending.answer(message);
         return;
       case 'DaemonLease':
-        this.#watch.moved(message.deadline, message.suspended);
+        this.#moved(message.deadline, message.suspended);
         return;
       case 'DaemonBast':
         (this.handles.get(message.lock) ?? this.#nodeOwned.get(message.lock))?._blocked(message.mode);
@@ -316,6 +390,11 @@ export class Connection implements HandleHost, LockRequestHost {
       case 'DaemonBye': {
         const code = errorCodeOf(message.code) ?? 'TSDLM_DAEMON_UNREACHABLE';
         const error = new TsdlmError(code, message.text);
+        if (code === 'TSDLM_RESTARTING') {
+          if (message.deadline > 0) this.#watch.moved(message.deadline);
+          this.#broken(error);
+          return;
+        }
         // A daemon that stops wants the work ended now, not at the deadline.
         if (code === 'TSDLM_STOPPING') for (const handle of this.handles.values()) handle._abort(error);
         this.#down(error);
@@ -336,11 +415,126 @@ export class Connection implements HandleHost, LockRequestHost {
     handle._lost(error);
   }
 
+  #moved(deadline: number, isSuspended?: boolean): void {
+    if (deadline > this.#told) this.#told = deadline;
+    this.#watch.moved(deadline, isSuspended);
+  }
+
+  // --- The next daemon --------------------------------------------------------------------------------------------------
+
+  /** The daemon is gone without having ended this session: what is held and waited for is claimed from the next one (L3). */
+  #broken(error: TsdlmError): void {
+    if (!this.#isUp) return;
+    if (this.#isGivenUp || this.welcome.key === '' || !this.#reopen.isWanted) {
+      this.#down(error);
+      return;
+    }
+    this.#isUp = false;
+    this.#error = error;
+    this.#writer.take();
+    this.#claimed.clear();
+    this.#afterwards = [];
+    const left = this.#pending.survivors(error);
+    if (this.handles.size === 0 && left.length === 0) {
+      this.#isUp = true;
+      this.#down(error);
+      return;
+    }
+    this.#socket.destroy();
+    if (this.#settling === null) {
+      let done: () => void = () => {};
+      const promise = new Promise<void>((resolve) => {
+        done = resolve;
+      });
+      this.#settling = { promise, done };
+    }
+    this.#watch.disconnected();
+    for (const handle of this.handles.values()) handle._reconnecting();
+    this.#resuming = this.#findNext(error).finally(() => {
+      this.#resuming = null;
+    });
+  }
+
+  async #findNext(error: TsdlmError): Promise<void> {
+    const patience = monotonicMs() + this.#reopen.patienceMs;
+    let pause = RETRY_MS_FIRST;
+    let last = error;
+    for (;;) {
+      const until = this.handles.size > 0 ? this.deadline : Math.max(patience, this.deadline);
+      const left = until - monotonicMs();
+      if (this.#isGivenUp || left <= 0) break;
+      try {
+        await this.#reopen.open(this, Math.max(1, left));
+        return;
+      } catch (cause) {
+        if (!(cause instanceof TsdlmError)) throw cause;
+        last = cause;
+        const mayCome = ['TSDLM_DAEMON_UNREACHABLE', 'TSDLM_STOPPING', 'TSDLM_RESTARTING'].includes(cause.code);
+        if (!mayCome) break;
+      }
+      // Half fixed, half random: many clients of one daemon must not knock in step.
+      await new Promise((resolve) => setTimeout(resolve, pause / 2 + (Math.random() * pause) / 2));
+      pause = Math.min(pause * 2, RETRY_MS_MAX);
+    }
+    this.#isUp = true;
+    this.#down(last);
+  }
+
+  /** @internal The next daemon knows this session: everything is claimed, in the order that keeps places. */
+  _resume(socket: Socket, reader: MessageReader<DaemonMessage>, welcome: Welcome): void {
+    this.#socket = socket;
+    this.#reader = reader;
+    this.welcome = welcome;
+    this.#isUp = true;
+    this.#error = null;
+    this.#told = 0;
+    this.#listen(socket);
+    const plan = planOf([...this.handles.values()], this.#pending.survivors(unreachable()), monotonicMs());
+    for (const handle of this.handles.values()) this.#claimed.set(handle.rid, handle);
+    this.#afterwards = plan.afterwards;
+    for (const message of plan.claims) this.#push(message);
+    if (this.#group !== null) this.#push({ ...this.#group, rid: this.#ignored() });
+    const rid = this.#nextRid++;
+    this.#push({ k: 'ClientResumed', rid });
+    this.#pending.add(rid, new OtherRequest(this.#resumed, () => {}, done), undefined, 0);
+  }
+
+  /** All that was claimed is decided. */
+  #resumed = (): void => {
+    // From here on what the last daemon told does not count any more, and this one may rely on that.
+    if (this.#told > 0) this.#push({ k: 'ClientSettled', rid: this.#ignored() });
+    this.#watch.reconnected(this.#told);
+    for (const message of this.#afterwards) this.#push(message);
+    this.#afterwards = [];
+    this.#endSettling();
+  };
+
+  #endSettling(): void {
+    this.#settling?.done();
+    this.#settling = null;
+  }
+
+  /** The answer to a claim of a held lock; false when it is none. */
+  #reclaimed(answer: Extract<DaemonMessage, { k: 'DaemonGranted' | 'DaemonDenied' }>): boolean {
+    const handle = this.#claimed.get(answer.rid);
+    if (handle === undefined) return false;
+    this.#claimed.delete(answer.rid);
+    if (answer.k === 'DaemonDenied' || answer.mode < handle._mode) {
+      const text = answer.k === 'DaemonDenied' ? answer.text : `'${handle.name}' was not in ${handle.mode} for its master`;
+      this.#lose(handle, new TsdlmError('TSDLM_LOST', text));
+      return true;
+    }
+    if (answer.deadline > this.#told) this.#told = answer.deadline;
+    handle._reclaimed(answer);
+    return true;
+  }
+
   /** The end of the connection: nothing more comes, nothing more can be asked. Handles stay until their deadline. */
   #down(error: TsdlmError): void {
     if (!this.#isUp) return;
     this.#isUp = false;
     this.#error = error;
+    this.#endSettling();
     this.#pending.fail(error);
     this.#watch.disconnected();
     this.#closeIfUnused();

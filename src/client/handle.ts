@@ -32,6 +32,8 @@ export interface HandleEvents {
   suspended: (why: SuspendReason) => void;
   /** It is renewed again. */
   resumed: () => void;
+  /** The daemon is gone. The lock is valid until its deadline, and is claimed from the next daemon: `resumed` or `lost` follows. */
+  reconnecting: () => void;
   /** The lock is gone. Given at once when it is already so. */
   lost: (error: TsdlmError) => void;
 }
@@ -51,6 +53,8 @@ export interface GrantedFields {
   tc: number;
   lvbState: 0 | 1 | 2;
   lvb: Uint8Array | null;
+  /** Number of the lock on its node. */
+  id: number;
 }
 
 type Listener = (argument?: never) => void;
@@ -62,11 +66,14 @@ export class LockHandle implements AsyncDisposable {
   /** Number of this lock in its connection. */
   readonly rid: number;
   readonly nodeOwned: boolean;
+  readonly usesLvb: boolean;
+  readonly why: string;
   /** The signal fires this many milliseconds before the deadline. */
   readonly abortBefore: number;
   #host: HandleHost;
   #granted: GrantedFields;
   #isHeld = true;
+  #isDirty = false;
   #suspended: SuspendReason | null = null;
   #lostError: TsdlmError | null = null;
   #blocking: Mode = 0;
@@ -76,7 +83,14 @@ export class LockHandle implements AsyncDisposable {
 
   constructor(
     host: HandleHost,
-    request: { domain: string; name: string; rid: number; nodeOwned: boolean; abortBefore: number },
+    request: {
+      domain: string;
+      name: string;
+      rid: number;
+      nodeOwned: boolean;
+      abortBefore: number;
+      options?: { lvb?: boolean; why?: string };
+    },
     granted: GrantedFields,
   ) {
     this.#host = host;
@@ -85,6 +99,8 @@ export class LockHandle implements AsyncDisposable {
     this.rid = request.rid;
     this.nodeOwned = request.nodeOwned;
     this.abortBefore = request.abortBefore;
+    this.usesLvb = request.options?.lvb === true;
+    this.why = request.options?.why ?? '';
     this.#granted = granted;
   }
 
@@ -205,9 +221,27 @@ export class LockHandle implements AsyncDisposable {
 
   // What follows is for connection.ts and lease-watch.ts only.
 
+  /** @internal What the next daemon is told of this lock. */
+  get _granted(): GrantedFields {
+    return this.#granted;
+  }
+  /** @internal Written under EX and not published. */
+  get _isDirty(): boolean {
+    return this.#isDirty;
+  }
+  /** @internal */
+  _reconnecting(): void {
+    if (this.#isHeld) this.#emit('reconnecting');
+  }
+  /** @internal The next daemon has it at this mode. */
+  _reclaimed(granted: GrantedFields): void {
+    const { lvb, lvbState } = this.#isDirty ? this.#granted : granted;
+    this.#granted = { ...granted, lvb, lvbState };
+  }
   /** @internal A conversion was granted. */
   _converted(granted: GrantedFields): void {
     this.#granted = granted;
+    this.#isDirty = false;
     if (granted.mode === 0) this.#blocking = 0;
   }
   /** @internal */
@@ -217,6 +251,7 @@ export class LockHandle implements AsyncDisposable {
   /** @internal The daemon has stored this value block. */
   _stored(value: Uint8Array): void {
     this.#granted = { ...this.#granted, lvb: value, lvbState: 1 };
+    this.#isDirty = true;
   }
   /** @internal */
   _blocked(mode: Mode): void {

@@ -95,6 +95,17 @@ export class LeaseWatch {
     this.#arm();
   }
 
+  /** The next daemon has confirmed what the last one told: renewals come again. `deadline`: what it told, perhaps less than before. */
+  reconnected(deadline: number): void {
+    this.#isDisconnected = false;
+    this.#isSilent = false;
+    this.#isNodeSuspended = false;
+    if (deadline > 0) this.deadline = deadline;
+    this.#movedAt = monotonicMs();
+    this.#tell();
+    this.#arm();
+  }
+
   stop(): void {
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = null;

@@ -10,10 +10,15 @@ export interface OpenOptions {
   path: string;
   label: string;
   timeoutMs: number;
+  /** Look for the next daemon when this one is restarted. */
+  resume: boolean;
 }
 
-/** Connects, greets, and resolves when the daemon has welcomed us. Rejects with TSDLM_DAEMON_UNREACHABLE or what it says. */
-export function openConnection(o: OpenOptions): Promise<Connection> {
+/**
+ * Connects, greets, and resolves when the daemon has welcomed us. Rejects with TSDLM_DAEMON_UNREACHABLE or what it says. `old`: goes
+ * on with the session of that connection, which is given the new socket; rejects with TSDLM_LOST when the daemon does not know it.
+ */
+export function openConnection(o: OpenOptions, old: Connection | null = null): Promise<Connection> {
   return new Promise((resolve, reject) => {
     const socket = createConnection({ path: o.path, allowHalfOpen: true });
     const reader = new MessageReader<DaemonMessage>({ frameBytesMax: PEER_FRAME_BYTES_MAX, from: 'daemon' });
@@ -38,6 +43,8 @@ export function openConnection(o: OpenOptions): Promise<Connection> {
         versionMax: CLIENT_VERSION_MAX,
         pid: process.pid,
         label: o.label,
+        session: old?.welcome.key ?? '',
+        secret: old?.welcome.secret ?? '',
       });
       socket.write(writer.take());
     });
@@ -52,7 +59,19 @@ export function openConnection(o: OpenOptions): Promise<Connection> {
       } else {
         clearTimeout(timer);
         socket.removeAllListeners();
-        connection = new Connection(socket, reader, message);
+        if (old === null) {
+          connection = new Connection(socket, reader, message, {
+            isWanted: o.resume,
+            patienceMs: o.timeoutMs,
+            open: (c, timeoutMs) => openConnection({ ...o, timeoutMs }, c),
+          });
+        } else if (message.resumed) {
+          connection = old;
+          old._resume(socket, reader, message);
+        } else {
+          fail(new TsdlmError('TSDLM_LOST', `the daemon on ${o.path} does not know this session any more`));
+          return;
+        }
         resolve(connection);
       }
     };

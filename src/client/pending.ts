@@ -8,7 +8,7 @@
  * Time limits here are only a backstop against a daemon that does not answer (it keeps the real ones), so one slow sweep
  * over the entries that have a limit serves them all: no timer per request.
  */
-import type { DaemonMessage } from '../protocol/client-messages.js';
+import type { ClientMessage, DaemonMessage } from '../protocol/client-messages.js';
 import { errorCodeOf, TsdlmError } from '../protocol/errors.js';
 import { IdMap } from '../protocol/id-map.js';
 import { monotonicMs } from './clock.js';
@@ -16,6 +16,13 @@ import { monotonicMs } from './clock.js';
 export type Answer = Extract<DaemonMessage, { k: 'DaemonGranted' | 'DaemonDenied' | 'DaemonDone' | 'DaemonAdminReply' }>;
 
 const SWEEP_MS = 250;
+
+/** From DaemonQueued. */
+export interface Place {
+  id: number;
+  se: number;
+  sc: number;
+}
 
 /** What the table knows of a request. */
 export interface Entry {
@@ -25,6 +32,10 @@ export interface Entry {
   wasCancelled: boolean;
   /** Takes the abort listener away again. */
   unlisten: (() => void) | null;
+  /** What was asked, to ask it again after a restart of the daemon; null = cannot be repeated. */
+  message: ClientMessage | null;
+  /** A lock request that waits: what claims its place after a restart. */
+  place: Place | null;
   /** The daemon's answer; a denial goes to `fail`. */
   accept(answer: Answer): void;
   fail(error: unknown): void;
@@ -35,6 +46,8 @@ export abstract class Pending<T> implements Entry {
   due = 0;
   wasCancelled = false;
   unlisten: (() => void) | null = null;
+  message: ClientMessage | null = null;
+  place: Place | null = null;
   protected readonly resolve: (value: T | PromiseLike<T>) => void;
   protected readonly reject: (error: unknown) => void;
 
@@ -59,7 +72,15 @@ export abstract class Pending<T> implements Entry {
 }
 
 /** Stands for a request whose answer is of no interest. */
-const IGNORED: Entry = { due: 0, wasCancelled: true, unlisten: null, accept: () => {}, fail: () => {} };
+const IGNORED: Entry = {
+  due: 0,
+  wasCancelled: true,
+  unlisten: null,
+  message: null,
+  place: null,
+  accept: () => {},
+  fail: () => {},
+};
 
 export class PendingTable {
   /** Entries with a time limit, and those without. */
@@ -106,6 +127,30 @@ export class PendingTable {
     else entry.accept(answer);
   }
 
+  get(rid: number): Entry | undefined {
+    return this.#limited.get(rid) ?? this.#patient.get(rid);
+  }
+
+  /**
+   * The daemon is being restarted: gives what can be asked of the next one, and fails the rest. What was cancelled has ended: nobody
+   * claims it.
+   */
+  survivors(cause: TsdlmError): Entry[] {
+    const left: Entry[] = [];
+    for (const table of [this.#limited, this.#patient]) {
+      for (const [rid, entry] of [...table.entries()]) {
+        if (entry.message !== null && !entry.wasCancelled) {
+          left.push(entry);
+          continue;
+        }
+        table.delete(rid);
+        if (entry.unlisten !== null) entry.unlisten();
+        entry.fail(entry.wasCancelled ? signalReason(undefined) : outcomeUnknown(cause));
+      }
+    }
+    return left;
+  }
+
   /** The connection is gone: what has no answer has an unknown outcome. */
   fail(cause: TsdlmError): void {
     if (this.#sweeper !== null) clearInterval(this.#sweeper);
@@ -113,11 +158,10 @@ export class PendingTable {
     const entries = [...this.#limited.values(), ...this.#patient.values()];
     this.#limited.clear();
     this.#patient.clear();
-    const text = `no answer came before the connection ended: ${cause.message}`;
     for (const entry of entries) {
       if (entry === IGNORED) continue;
       if (entry.unlisten !== null) entry.unlisten();
-      entry.fail(new TsdlmError('TSDLM_OUTCOME_UNKNOWN', text, { cause }));
+      entry.fail(outcomeUnknown(cause));
     }
   }
 
@@ -143,6 +187,11 @@ export class PendingTable {
     clearInterval(this.#sweeper);
     this.#sweeper = null;
   };
+}
+
+function outcomeUnknown(cause: TsdlmError): TsdlmError {
+  const text = `no answer came before the connection ended: ${cause.message}`;
+  return new TsdlmError('TSDLM_OUTCOME_UNKNOWN', text, { cause });
 }
 
 /** What a cancelled request rejects with. */

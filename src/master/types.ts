@@ -26,6 +26,9 @@ export interface LocalLock {
   /** Token of the last EX grant; for PR the clock at the grant; zeros for NL. */
   readonly te: number;
   readonly tc: number;
+  /** Request stamp: its place among those that wait. Zeros until it stands in a queue. */
+  readonly se: number;
+  readonly sc: number;
   /** Value block as of the last PR/EX grant, or as written since. */
   readonly lvbState: LvbState;
   readonly lvb: Uint8Array | null;

@@ -6,7 +6,7 @@
  * CLOCK_MONOTONIC. This adapter gives the local door a core on the clients' clock.
  */
 import type { CoreApi } from '../core/types.js';
-import type { LocalLock, LockOptions } from '../master/types.js';
+import type { ClaimedLock, LocalLock, LockOptions } from '../master/types.js';
 import type { Millis } from '../protocol/ids.js';
 import type { Mode } from '../protocol/modes.js';
 import { nowMs, SuspendDetector } from './facts.js';
@@ -28,7 +28,7 @@ export class CoreClock {
 }
 
 /** What the local door needs of the core. */
-export type DoorCore = Pick<CoreApi, 'holdUntil' | 'lock' | 'convert' | 'unlock' | 'cancel' | 'writeLvb'>;
+export type DoorCore = Pick<CoreApi, 'holdUntil' | 'lock' | 'reclaim' | 'convert' | 'unlock' | 'cancel' | 'writeLvb'>;
 
 /** The core on CLOCK_MONOTONIC: times go in and come out converted. */
 export class MonotonicCore implements DoorCore {
@@ -48,6 +48,10 @@ export class MonotonicCore implements DoorCore {
     const ahead = this.#clock.ahead;
     if (ahead === 0 || options.deadline === 0) return this.#core.lock(now + ahead, options);
     return this.#core.lock(now + ahead, { ...options, deadline: options.deadline + ahead });
+  }
+  reclaim(now: Millis, claim: ClaimedLock): LocalLock {
+    const ahead = this.#clock.ahead;
+    return this.#core.reclaim(now + ahead, { ...claim, deadline: claim.deadline === 0 ? 0 : claim.deadline + ahead });
   }
   convert(now: Millis, lock: LocalLock, mode: Mode, options: { try: boolean; deadline: Millis; lvb: Uint8Array | null }): void {
     const ahead = this.#clock.ahead;

@@ -31,6 +31,10 @@ import { parseToml } from './toml.js';
 export const DEFAULT_PORT = 7719;
 /** Mean time between two looks at one fence device. */
 const FENCE_MONITOR_MS = 60_000;
+const RESTART_LIMIT_MS = 60_000;
+export const RESTART_LIMIT_MS_MAX = 600_000;
+export const SIGTERM_VERBS = ['stop', 'restart'] as const;
+export type SigtermVerb = (typeof SIGTERM_VERBS)[number];
 const KEY_CHARS_MIN = 16;
 const KEY_CHARS_MAX = 4096;
 
@@ -80,6 +84,10 @@ export interface Config {
   /** Who masters in domains that this cluster makes and that are not named below: any member (`peer`), or voters only (`servers`). */
   mastery: MasteryPolicy;
   domains: Map<string, { mastery: MasteryPolicy }>;
+  /** How long a restart may take at most, ms: until then nobody fences this node or frees its locks (rule 23). */
+  restartLimitMs: number;
+  /** What SIGTERM means: the node leaves, or its daemon comes back. */
+  sigterm: SigtermVerb;
   logLevel: LogLevel;
   /** What is allowed but probably not meant. */
   warnings: string[];
@@ -91,7 +99,14 @@ export interface ConfigSource {
   /** The text itself; `file` is then only its name. */
   text?: string;
   /** From the command line; they win over the file. */
-  overrides?: { node?: string; stateDir?: string; socket?: string; logLevel?: LogLevel };
+  overrides?: {
+    node?: string;
+    stateDir?: string;
+    socket?: string;
+    logLevel?: LogLevel;
+    restartLimitMs?: number;
+    sigterm?: SigtermVerb;
+  };
   env?: Readonly<Record<string, string | undefined>>;
   uid?: number;
   hostname?: string;
@@ -245,6 +260,8 @@ export function loadConfig(source: ConfigSource = {}): Config {
   const tls = top.boolean('tls') ?? true;
   const unsafeNodeOwned = top.boolean('unsafe_node_owned') ?? false;
   const neverPaused = top.boolean('never_paused') ?? false;
+  const restartLimitMs = top.integer('restart_limit_ms', 1000, RESTART_LIMIT_MS_MAX, ' milliseconds');
+  const sigterm = top.oneOf('sigterm', SIGTERM_VERBS);
   const logLevel = top.oneOf('log_level', LOG_LEVELS);
   top.finish();
 
@@ -323,6 +340,8 @@ export function loadConfig(source: ConfigSource = {}): Config {
     files,
     mastery,
     domains,
+    restartLimitMs: overrides.restartLimitMs ?? restartLimitMs ?? RESTART_LIMIT_MS,
+    sigterm: overrides.sigterm ?? sigterm ?? 'stop',
     logLevel: overrides.logLevel ?? logLevel ?? 'info',
     warnings: warningsOf(nodes, fenceMethods, unsafeNodeOwned),
   };

@@ -14,7 +14,9 @@ import { FenceMonitor } from '../fence/monitor.js';
 import { FenceRunner } from '../fence/runner.js';
 import type { SelfEnd, SelfEndConfig, SelfEndLog } from '../fence/self-end.js';
 import { Watchdog } from '../fence/watchdog.js';
+import type { ClaimedLock } from '../master/types.js';
 import type { View } from '../membership/types.js';
+import type { EndData } from '../protocol/admin.js';
 import { InvariantError, TsdlmError } from '../protocol/errors.js';
 import type { Incarnation, NodeId } from '../protocol/ids.js';
 import type { PeerMessage } from '../protocol/peer-messages.js';
@@ -27,7 +29,7 @@ import { FileDoor } from './file-door.js';
 import { type Journal, openJournal } from './journal.js';
 import type { Log } from './log.js';
 import { PeerNet } from './peer-net.js';
-import { SessionServer } from './session-server.js';
+import { type AdminResult, type SessionInfo, SessionServer } from './session-server.js';
 
 export interface DaemonOptions {
   config: Config;
@@ -35,6 +37,8 @@ export interface DaemonOptions {
   version: string;
   /** The daemon can not go on: the journal failed or an invariant broke. The process must end. */
   onFatal: (error: TsdlmError) => void;
+  /** An operator wants this daemon restarted (`tsdlm restart`). */
+  onRestart?: (by: string) => void;
   /** An operator wants this daemon stopped cleanly (`tsdlm node shutdown`). */
   onShutdown?: (by: string) => void;
 }
@@ -59,6 +63,10 @@ export class Daemon {
   #isOver = false;
   #isDistrusted = false;
   #onLeft: (() => void) | null = null;
+  /** A restart is under way: called with why it is no clean one, or null when the view shows it. */
+  #away: ((why: string | null) => void) | null = null;
+  /** Deadline of the restart, on the core's clock. */
+  #restartUntil = 0;
 
   /** Opens the journal, joins the cluster in the background, serves local clients from the moment this resolves. */
   static async start(options: DaemonOptions): Promise<Daemon> {
@@ -136,6 +144,8 @@ export class Daemon {
             onUp: (peer, startCount, reset) => this.#step(() => this.#core.peerUp(this.#now(), peer, startCount, reset)),
             onDown: (peer) => this.#step(() => this.#core.peerDown(this.#now(), peer)),
           });
+    // What a daemon before this one may have told owners on this boot: a lease, or the deadline of a restart.
+    const toldUntil = Math.max(this.#now() + config.limits.leaseMs, journal.toldUntil);
     this.#core = new NodeCore(
       {
         self: config.self.id,
@@ -151,6 +161,8 @@ export class Daemon {
         },
         newClusterId: journal.journalId,
         nodeOwned: journal.loadNodeOwned(),
+        toldUntil,
+        hasRecord: journal.restart !== null,
         isNodeOwnedUnsafe: config.unsafeNodeOwned,
       },
       this.#output(log),
@@ -165,13 +177,17 @@ export class Daemon {
       limits: config.limits,
       version: options.version,
       nodeOwnedAllowed: config.nodeOwnedAllowed,
+      startCount: incarnation.startCount,
+      sessionKey: journal.sessionKey,
       onSurvivor: (why) => this.#selfEnd?.endNow(why),
       now: () => this.#now() - this.#clock.ahead,
       log,
-      admin: (verb, args, session) => this.#admin.run(verb, args, session),
+      admin: (verb, args, session) => this.#runAdmin(verb, args, session),
     });
     this.#files = this.#makeFiles(log);
     this.#admin = this.#makeAdmin();
+    const { restart } = journal;
+    if (restart !== null) this.#step(() => this.#sessions.restore(restart));
   }
 
   #now = (): number => this.#clock.now();
@@ -188,6 +204,7 @@ export class Daemon {
       if (gap > 0) this.#o.log.warn('machine-was-suspended', { forMs: Math.round(gap) });
       this.#keepAlive();
       this.#step(() => this.#core.tick(this.#now(), Date.now()));
+      this.#sessions.tick();
       this.#fencing.withdraw((node, startCount) => this.#isFencing(node, startCount));
       this.#leftWhenAlone();
     };
@@ -262,7 +279,7 @@ export class Daemon {
           },
         );
       },
-      restartRecord: () => {},
+      restartRecord: (claims) => this.#writeRestart(claims),
       fence: (request) => {
         const victim = this.#o.config.nodes.find((n) => n.id === request.node);
         void this.#fencing
@@ -273,6 +290,8 @@ export class Daemon {
         this.#journal.raiseStartCount(atLeast).then(
           (startCount) => {
             if (this.#isOver) return;
+            // Nothing of it counts any more, and the record of a restart is gone with it.
+            this.#away?.('its incarnation is over');
             this.#incarnation = { ...this.#incarnation, startCount };
             this.#peers?.setIncarnation(this.#incarnation);
             this.#step(() => this.#core.reincarnate(this.#now(), this.#incarnation));
@@ -289,6 +308,7 @@ export class Daemon {
         });
         this.#fencing.seen(view.nodes, this.#core?.membership.isLeader ?? false);
         this.#leftWhenSeen(view);
+        this.#awayWhenSeen(view);
       },
       memberChanged: (isMember) => {
         log('info', isMember ? 'joined' : 'not-a-member', { epoch: this.#core?.view.epoch ?? 0 });
@@ -312,6 +332,16 @@ export class Daemon {
       },
       note: log,
     };
+  }
+
+  async #runAdmin(verb: string, args: unknown, session: SessionInfo): Promise<AdminResult> {
+    if (verb !== 'restart') return this.#admin.run(verb, args, session);
+    const { onRestart, config } = this.#o;
+    if (onRestart === undefined) throw new TsdlmError('TSDLM_NOT_ALLOWED', 'this daemon cannot be restarted from here');
+    // After the answer has left.
+    setTimeout(() => onRestart(`${config.self.name}:${session.pid} ${session.label}`), 10);
+    const data: EndData = { node: { id: config.self.id, name: config.self.name }, pid: process.pid };
+    return { ok: true, data };
   }
 
   #onPeerMessage(from: NodeId, msg: PeerMessage): void {
@@ -442,6 +472,64 @@ export class Daemon {
     return this.#core.dump();
   }
 
+  /** Clean restart: nothing changes any more here; what owners have goes to the journal, and then the log is asked. */
+  #writeRestart(claims: ClaimedLock[]): void {
+    const now = this.#now();
+    // No sooner than what they have been told already.
+    this.#restartUntil = Math.max(now + this.#o.config.restartLimitMs, this.#core.holdUntil);
+    const record = { ...this.#sessions.freeze(claims), until: this.#restartUntil - this.#clock.ahead };
+    for (const claim of record.claims) if (claim.deadline !== 0) claim.deadline -= this.#clock.ahead;
+    this.#o.log.info('restart-recorded', { locks: record.claims.length, sessions: record.sessions.length });
+    this.#journal.writeRestart(record).then(
+      () =>
+        this.#step(() => {
+          const left = Math.floor(this.#restartUntil - this.#now());
+          if (left > 0) this.#core.restartWritten(this.#now(), left);
+        }),
+      (error: unknown) => this.#fatal(asJournalError(error)),
+    );
+  }
+
+  #awayWhenSeen(view: View): void {
+    if (this.#away === null || this.#restartUntil === 0) return;
+    const me = view.nodes.find((n) => n.id === this.#o.config.self.id);
+    if (me?.state === 'restarting' && me.incarnation?.startCount === this.#incarnation.startCount) this.#away(null);
+  }
+
+  /** No client counts on the deadline of a restart any more: a later crash is waited for no longer than a lease. */
+  #settled(): void {
+    if (this.#isOver) return;
+    setImmediate(() => this.#step(() => this.#core.settled(this.#now())));
+    if (this.#journal.toldUntil > 0) this.#journal.clearTold().catch(() => {});
+  }
+
+  /**
+   * Restart (rule 23): masterships are handed over, what owners have is kept for the next daemon, and nobody fences this node or
+   * frees its locks until then or the deadline that owners are told. The caller ends the process.
+   */
+  async restart(): Promise<void> {
+    if (this.#isOver) return;
+    let why: string | null = 'this node is no member';
+    if (this.#core.isMember) {
+      let timer: NodeJS.Timeout | undefined;
+      why = await new Promise<string | null>((resolve) => {
+        this.#away = resolve;
+        timer = setTimeout(() => resolve(`the cluster did not agree within ${STOP_MS_MAX} ms`), STOP_MS_MAX);
+        this.#step(() => this.#core.restart(this.#now()));
+      });
+      clearTimeout(timer);
+    }
+    if (why === null) {
+      const until = this.#restartUntil - this.#clock.ahead;
+      this.#o.log.info('restarting', { forMs: Math.round(this.#restartUntil - this.#now()) });
+      await this.#sessions.restarting(until);
+    } else {
+      // Owners count on their leases only: whoever finds the next daemon in time keeps what it has, as after a crash.
+      this.#o.log.warn('restarts-uncleanly', { why });
+    }
+    await this.#end();
+  }
+
   /** Clean stop: owners are told, locks released, masterships handed over, the node leaves. */
   async stop(): Promise<void> {
     if (this.#isOver) return;
@@ -475,6 +563,10 @@ export class Daemon {
       ]);
       clearTimeout(timer);
     }
+    await this.#end();
+  }
+
+  async #end(): Promise<void> {
     this.#isOver = true;
     if (this.#ticker) clearInterval(this.#ticker);
     await this.#disarm();

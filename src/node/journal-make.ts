@@ -5,7 +5,7 @@
  * The idea: each environment is made beside its place and moved there; the stamps (journal-stamp.ts) come first and say "nothing
  * confirmed" until control/ stands. Whatever else is found in the directory is refused.
  */
-import { randomUUID } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import { mkdirSync, readdirSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { TsdlmError } from '../protocol/errors.js';
@@ -15,6 +15,8 @@ import { syncDirectory, WAY_OUT } from './journal-disk.js';
 import { STAMPS_FILE, Stamps } from './journal-stamp.js';
 import { openStore, type StoreKey } from './journal-store.js';
 
+/** Record of control/: the key that proves sessions to the next daemon. */
+export const SESSION_KEY = 'sessionKey';
 /** Version of the records. A journal of a higher one is refused; lower ones are brought up at open (there are none yet). */
 export const JOURNAL_SCHEMA = 1;
 const MAGIC = 'tsdlm journal';
@@ -119,6 +121,6 @@ export async function ensureControl(owner: Owner): Promise<boolean> {
   const { nodeId, clusterName } = owner;
   const meta: Meta = { magic: MAGIC, schema: JOURNAL_SCHEMA, journalId, nodeId, clusterName };
   Stamps.create(dir, journalId);
-  await createStore(dir, 'control', true, { meta, start: 0 });
+  await createStore(dir, 'control', true, { meta, start: 0, [SESSION_KEY]: randomBytes(32) });
   return true;
 }

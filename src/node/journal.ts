@@ -16,9 +16,10 @@
  * the daemon is expected to end. Before it comes to that, want of space refuses node-owned locks: the last part of the disk
  * is kept free of them, for consensus and for the records that say that such locks are gone.
  */
+import { randomBytes } from 'node:crypto';
 import { chmodSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import type { JournalOp, NodeOwnedRecord } from '../master/types.js';
+import type { ClaimedLock, JournalOp, NodeOwnedRecord } from '../master/types.js';
 import type { PersistBatch, PersistedState } from '../membership/types.js';
 import { invariant, TsdlmError } from '../protocol/errors.js';
 import type { NodeId, StartCount } from '../protocol/ids.js';
@@ -27,7 +28,7 @@ import { GroupCommit } from './group-commit.js';
 import { ControlRecords, controlState } from './journal-control.js';
 import { fileError, spaceAt, WAY_OUT } from './journal-disk.js';
 import { checkFiles } from './journal-files.js';
-import { checkMeta, createStore, ensureControl, type Meta } from './journal-make.js';
+import { checkMeta, createStore, ensureControl, type Meta, SESSION_KEY } from './journal-make.js';
 import { type EnvironmentName, type Stamp, Stamps } from './journal-stamp.js';
 import { LOCKS_BOOT_KEY, openStore, type Store, type StoreKey } from './journal-store.js';
 import type { Log } from './log.js';
@@ -37,6 +38,9 @@ const DISTRUSTED_KEY = 'distrusted';
 const DEFAULT_MAX_BYTES = 1024 * 1024 * 1024;
 /** How often at most the size of locks/ and the space left are looked at: in so long it takes far less than the reserve. */
 const SIZE_CHECK_MS = 5;
+/** The record of a clean restart, and the deadlines that it told. Both in control/. */
+const RESTART_KEY = 'restart';
+const TOLD_KEY = 'told';
 /** Kept free of node-owned locks, or a part of a small file system if that is less. */
 const RESERVE_BYTES = 16 * 1024 * 1024;
 const RESERVE_PART = 1 / 16;
@@ -56,6 +60,30 @@ export interface JournalOptions {
   wrapStore?: (store: Store, name: EnvironmentName) => Store;
 }
 
+/** What owners held and waited for when the daemon was restarted cleanly, and who they are. */
+export interface RestartRecord {
+  /** Of the daemon that wrote it: it counts for the next start only. */
+  startCount: StartCount;
+  /** Deadline that owners were told, on CLOCK_MONOTONIC. */
+  until: number;
+  sessions: RecordedSession[];
+  claims: RecordedClaim[];
+}
+export interface RecordedSession {
+  key: string;
+  pid: number;
+  label: string;
+  /** Process group of its command (rule 7). */
+  group: { pgid: number; graceMs: number; leaderStart: string } | null;
+}
+export interface RecordedClaim extends Omit<ClaimedLock, 'ctx'> {
+  /** Key of its session; '' = nobody wants it any more. */
+  session: string;
+  rid: number;
+  /** Number of the conversion that waits; 0 = none. */
+  convert: number;
+}
+
 export interface Journal {
   /** Random, made with the journal: a wiped disk shows as another one. */
   readonly journalId: string;
@@ -65,6 +93,16 @@ export interface Journal {
   readonly startCount: StartCount;
   /** Start count + 1, synced before it is returned. */
   raiseStartCount(atLeast?: StartCount): Promise<StartCount>;
+  /** Key of the proofs that clients show after a restart. Random, made with the journal. */
+  readonly sessionKey: Buffer;
+  /** The record of the clean restart that this start follows, as found at open: of this boot and for this start count, else null. */
+  readonly restart: RestartRecord | null;
+  /** Deadlines up to here (CLOCK_MONOTONIC of this boot) may have been told by a daemon that was restarted; 0 = none. */
+  readonly toldUntil: number;
+  /** Writes the record of a clean restart; resolves when synced. The next raise of the start count deletes it (rule 3). */
+  writeRestart(record: Omit<RestartRecord, 'startCount'>): Promise<void>;
+  /** Nobody counts on a deadline of a restart any more. */
+  clearTold(): Promise<void>;
   /** Consensus state as it was found at open. */
   loadControl(): PersistedState;
   /** In the order of calls, all of a batch or nothing; resolves when synced. Rejects once anything failed. */
@@ -131,6 +169,11 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
       throw new TsdlmError('TSDLM_JOURNAL_CORRUPT', `journal ${control} is damaged: it has no start count. ${WAY_OUT}`);
     }
 
+    let sessionKey = records.get(SESSION_KEY);
+    if (!(sessionKey instanceof Uint8Array)) {
+      sessionKey = randomBytes(32);
+      await controlStore.commit([{ key: SESSION_KEY, value: sessionKey }]);
+    }
     const locksOwner = `${bootId} ${meta.journalId}`;
     const sameBoot = records.get(LOCKS_BOOT_KEY) === bootId;
     if (sameBoot) checkFiles(locks);
@@ -149,6 +192,11 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
       throw new TsdlmError('TSDLM_JOURNAL_CORRUPT', `journal ${locks} is damaged: it is of another boot or node. ${WAY_OUT}`);
     }
     lockRecords.delete(LOCKS_BOOT_KEY);
+    // Of another boot, or followed by a start already: it says nothing about now (rule 3).
+    const found = records.get(RESTART_KEY) as RestartRecord | undefined;
+    const restart = sameBoot && found?.startCount === start ? found : null;
+    const told = records.get(TOLD_KEY);
+    const toldUntil = sameBoot && typeof told === 'number' ? told : 0;
     log.info('journal-open', {
       dir,
       isNew,
@@ -156,8 +204,23 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
       entries: state.entries.length,
       nodeOwned: lockRecords.size,
       sameBoot,
+      ...(restart === null ? {} : { restartOf: restart.claims.length }),
     });
-    return new LmdbJournal(options, { lock, stamps, controlStore, lockStore, meta, isNew, start, state, lockRecords });
+    return new LmdbJournal(options, {
+      lock,
+      stamps,
+      controlStore,
+      lockStore,
+      meta,
+      isNew,
+      start,
+      state,
+      lockRecords,
+      sessionKey: Buffer.from(sessionKey as Uint8Array),
+      restart,
+      hasRestart: found !== undefined,
+      toldUntil,
+    });
   } catch (caught) {
     for (const store of open) await store.close().catch(() => undefined);
     stamps?.close();
@@ -183,11 +246,19 @@ interface Opened {
   start: StartCount;
   state: PersistedState;
   lockRecords: Map<StoreKey, unknown>;
+  sessionKey: Buffer;
+  restart: RestartRecord | null;
+  /** Also one that does not count. */
+  hasRestart: boolean;
+  toldUntil: number;
 }
 
 class LmdbJournal implements Journal {
   readonly journalId: string;
   readonly isNew: boolean;
+  readonly sessionKey: Buffer;
+  readonly restart: RestartRecord | null;
+  readonly toldUntil: number;
   readonly #options: JournalOptions;
   readonly #opened: Opened;
   readonly #control: GroupCommit;
@@ -197,6 +268,7 @@ class LmdbJournal implements Journal {
   #startCount: StartCount;
   #failed = false;
   #sizeCheckedAt = Number.NEGATIVE_INFINITY;
+  #hasRestart: boolean;
   /** Why no node-owned lock is taken now. */
   #locksFull: TsdlmError | null = null;
   #closed: Promise<void> | null = null;
@@ -204,6 +276,10 @@ class LmdbJournal implements Journal {
   constructor(options: JournalOptions, opened: Opened) {
     this.journalId = opened.meta.journalId;
     this.isNew = opened.isNew;
+    this.sessionKey = opened.sessionKey;
+    this.restart = opened.restart;
+    this.#hasRestart = opened.hasRestart;
+    this.toldUntil = opened.toldUntil;
     this.#options = options;
     this.#opened = opened;
     this.#startCount = opened.start;
@@ -239,8 +315,25 @@ class LmdbJournal implements Journal {
   async raiseStartCount(atLeast: StartCount = 0): Promise<StartCount> {
     const next = Math.max(this.#startCount + 1, atLeast);
     this.#startCount = next;
-    await this.#control.write([{ key: 'start', value: next }]);
+    // With the record of a restart, in one transaction: it must not outlive the start that follows it (rule 3).
+    const gone = this.#hasRestart ? [{ key: RESTART_KEY }] : [];
+    this.#hasRestart = false;
+    await this.#control.write([{ key: 'start', value: next }, ...gone]);
     return next;
+  }
+
+  writeRestart(record: Omit<RestartRecord, 'startCount'>): Promise<void> {
+    this.#hasRestart = true;
+    const value: RestartRecord = { ...record, startCount: this.#startCount };
+    return this.#control.write([
+      { key: RESTART_KEY, value },
+      { key: TOLD_KEY, value: record.until },
+    ]);
+  }
+
+  clearTold(): Promise<void> {
+    if (this.#closed !== null) return Promise.resolve();
+    return this.#control.write([{ key: TOLD_KEY }]);
   }
 
   loadControl(): PersistedState {

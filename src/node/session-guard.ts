@@ -63,7 +63,9 @@ export class SessionGuard {
 
   /** When the session's holds end, as far as is known now. */
   #end(session: Session): number {
-    return session.state === 'open' ? this.#o.holdUntil() : session.told;
+    if (session.state !== 'open') return session.told;
+    // Of before a restart: what the daemon before told still stands.
+    return session.isUnsettled ? Math.max(session.told, this.#o.holdUntil()) : this.#o.holdUntil();
   }
 
   #arm(session: Session): void {

@@ -33,6 +33,14 @@ export class Hold {
   isDead = false;
   /** On the node's clock; 0 = not granted yet. */
   since = 0;
+  /** Of before a restart of the daemon: the core has not confirmed it yet. */
+  isClaimed = false;
+  /** From the record of the restart, and its client has not claimed it yet. */
+  isUnasked = false;
+  /** Request of the client that claims it, to be answered when it is confirmed; 0 = none. */
+  reclaim = 0;
+  /** Mode of the conversion that waited before the restart; -1 = none. */
+  wanted: Mode | -1 = -1;
   /** Set while a conversion by name is under way. */
   converted: HoldCallback | null = null;
 

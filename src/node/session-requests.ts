@@ -14,6 +14,7 @@ import { SESSION_LOCKS_MAX } from '../protocol/limits.js';
 import { EX, type Mode, modeName } from '../protocol/modes.js';
 import { LOCK_LVB, LOCK_NODE_OWNED, LOCK_TRY } from '../protocol/peer-messages.js';
 import type { DoorCore } from './clock-core.js';
+import type { RecordedClaim } from './journal.js';
 import type { Session } from './session.js';
 import { Hold, type HoldCallback } from './session-hold.js';
 import type { NodeOwnedLocks } from './session-node-owned.js';
@@ -31,11 +32,16 @@ export interface RequestsOptions {
   /** A lock was lost: a command that still runs under it must end now. */
   lostUnder(session: Session): void;
   granted(session: Session): void;
+  /** Of what the session had before a restart one more is decided. */
+  decided(session: Session): void;
 }
 
 export class SessionRequests {
   #o: RequestsOptions;
   #later: Hold[] = [];
+  /** Asked for since the last tick, and before it: who still waits then is told its place. */
+  #fresh: Hold[] = [];
+  #waiting: Hold[] = [];
 
   constructor(options: RequestsOptions) {
     this.#o = options;
@@ -66,6 +72,7 @@ export class SessionRequests {
       this.#o.nodeOwned.add(m.domain, m.name, hold);
     }
     session.holds.set(m.rid, hold);
+    if ((m.flags & LOCK_TRY) === 0) this.#fresh.push(hold);
     const now = this.#o.now();
     // Events may come before this returns: they find the record through ctx.
     hold.lock = this.#o.core.lock(now, {
@@ -80,6 +87,149 @@ export class SessionRequests {
       deadline: m.timeoutMs > 0 ? now + m.timeoutMs : 0,
       ctx: hold,
     });
+  }
+
+  /** Who has waited for a while learns what it needs to keep its place over a restart of this daemon. */
+  tick(): void {
+    const waiting = this.#waiting;
+    this.#waiting = this.#fresh;
+    this.#fresh = [];
+    for (const hold of waiting) {
+      const { lock, session } = hold;
+      if (lock === null || session === null || hold.isGranted || hold.asked === 0) continue;
+      if (lock.se === 0) this.#fresh.push(hold);
+      else session.push({ k: 'DaemonQueued', rid: hold.rid, id: lock.id, se: lock.se, sc: lock.sc });
+    }
+  }
+
+  /** A client is back and says what it had. What the record of the restart named the core has claimed already. */
+  reclaim(session: Session, m: Message<'ClientReclaim'>): void {
+    const known = session.holds.get(m.rid);
+    if (known !== undefined) {
+      this.#found(session, known, m);
+      return;
+    }
+    const isHeld = m.mode <= EX;
+    const want = m.want <= EX ? (m.want as Mode) : -1;
+    const nodeOwned = (m.flags & LOCK_NODE_OWNED) !== 0;
+    if ((!isHeld && want === -1) || (isHeld && nodeOwned) || session.converting.has(m.rid)) {
+      session.deny(m.rid, 'TSDLM_BAD_ARGUMENT', 'a claim names a session lock that is held, or a request that waits');
+    } else if (nodeOwned && (!this.#o.nodeOwnedAllowed || this.#o.nodeOwned.find(m.domain, m.name) !== undefined)) {
+      session.deny(m.rid, 'TSDLM_CONFLICT', `this node already owns '${m.name}' or waits for it`);
+    } else if (session.holds.size >= SESSION_LOCKS_MAX) {
+      session.deny(m.rid, 'TSDLM_LIMIT_REACHED', `this session has ${SESSION_LOCKS_MAX} locks, which is the most; release some`);
+    } else {
+      const now = this.#o.now();
+      this.#claim(session, now, {
+        id: m.id,
+        domain: m.domain,
+        name: m.name,
+        mode: isHeld ? (m.mode as Mode) : -1,
+        want,
+        nodeOwned,
+        lvb: (m.flags & LOCK_LVB) !== 0,
+        te: m.te,
+        tc: m.tc,
+        se: m.se,
+        sc: m.sc,
+        lvbState: m.lvbState,
+        value: m.lvb,
+        isDirty: m.dirty,
+        who: session.who,
+        why: m.why,
+        deadline: m.timeoutMs > 0 ? now + m.timeoutMs : 0,
+        session: session.key,
+        rid: m.rid,
+        convert: isHeld ? m.convert : 0,
+      }).reclaim = isHeld ? m.rid : 0;
+    }
+  }
+
+  /** The daemon claims what the record of its restart names; the client, if it comes back, finds it. */
+  restore(session: Session, claim: RecordedClaim): void {
+    const hold = this.#claim(session, this.#o.now(), claim);
+    hold.isUnasked = true;
+    if (claim.session === '') this.release(hold, 0, null);
+  }
+
+  #claim(session: Session, now: number, claim: RecordedClaim): Hold {
+    const { rid, convert, session: _, ...rest } = claim;
+    const hold = new Hold(session, rid, claim.nodeOwned, claim.lvb);
+    session.holds.set(rid, hold);
+    if (claim.nodeOwned) this.#o.nodeOwned.add(claim.domain, claim.name, hold);
+    if (claim.mode !== -1) {
+      hold.told = claim.mode;
+      hold.since = now;
+      hold.isClaimed = true;
+      session.granted++;
+      session.claimed++;
+      hold.asked = convert;
+      hold.wanted = convert === 0 ? -1 : claim.want;
+      if (convert !== 0) session.converting.set(convert, hold);
+    } else {
+      this.#fresh.push(hold);
+    }
+    // Events may come before this returns: they find the record through ctx.
+    const lock = this.#o.core.reclaim(now, { ...rest, ctx: hold });
+    if (session.holds.get(rid) === hold) hold.lock = lock;
+    return hold;
+  }
+
+  /** A claim of a client for what was in the record. */
+  #found(session: Session, hold: Hold, m: Message<'ClientReclaim'>): void {
+    hold.isUnasked = false;
+    if (hold.isClaimed) {
+      hold.reclaim = m.rid;
+    } else if (hold.isGranted && hold.lock !== null) {
+      this.#tellGranted(session, m.rid, hold.lock);
+    } else {
+      this.#fresh.push(hold);
+      return;
+    }
+    if (m.convert === 0 || hold.asked === m.convert || hold.lock === null) return;
+    // Decided while the client was away, or never asked for.
+    if (hold.told === m.want) this.#tellGranted(session, m.convert, hold.lock);
+    else if (!hold.isClaimed && m.want <= EX) {
+      hold.asked = m.convert;
+      session.converting.set(m.convert, hold);
+      this.#convert(hold, hold.lock, m.want as Mode, false, 0, null);
+    }
+  }
+
+  /** All that the client had has been claimed: what it did not name it has given up meanwhile. */
+  resumed(session: Session): void {
+    for (const hold of [...session.holds.values()]) {
+      if (!hold.isUnasked) continue;
+      hold.isUnasked = false;
+      if (hold.release === null) this.release(hold, 0, null);
+    }
+  }
+
+  #tellGranted(session: Session, rid: number, lock: LocalLock): void {
+    const deadline = this.#o.core.holdUntil;
+    // Told counts from here on, although the bytes leave only at the end of this turn.
+    if (session.state === 'open' && deadline > session.told) session.told = deadline;
+    session.push({
+      k: 'DaemonGranted',
+      rid,
+      mode: lock.mode as Mode,
+      te: lock.te,
+      tc: lock.tc,
+      deadline,
+      lvbState: lock.lvbState,
+      lvb: lock.lvbState === LVB_VALID ? lock.lvb : null,
+      id: lock.id,
+    });
+  }
+
+  /** The core has confirmed, or given up, what was held before the restart. */
+  #confirm(hold: Hold, session: Session | null): void {
+    hold.isClaimed = false;
+    if (session === null) return;
+    session.claimed--;
+    if (hold.reclaim !== 0 && hold.lock !== null && hold.lock.mode !== -1) this.#tellGranted(session, hold.reclaim, hold.lock);
+    hold.reclaim = 0;
+    this.#o.decided(session);
   }
 
   convert(session: Session, m: Message<'ClientConvert'>): void {
@@ -155,6 +305,13 @@ export class SessionRequests {
     }
   }
 
+  /** What a session has, for the record of a restart; null: its owner is gone. */
+  recorded(ctx: unknown): { session: Session; rid: number; convert: number } | null {
+    const hold = ctx;
+    if (!(hold instanceof Hold) || hold.session === null || hold.isDead || hold.release !== null) return null;
+    return { session: hold.session, rid: hold.rid, convert: hold.isGranted ? hold.asked : 0 };
+  }
+
   /** Withdraws what the session waits for, and forgets who asked. */
   withdrawWaiting(session: Session): void {
     for (const hold of [...session.holds.values()]) {
@@ -218,28 +375,24 @@ export class SessionRequests {
     if (!hold.isGranted && session !== null) session.granted++;
     if (hold.since === 0) hold.since = this.#o.now();
     hold.told = lock.mode as Mode;
+    if (hold.isClaimed) {
+      this.#confirm(hold, session);
+      // The conversion that waited beside it: still does, unless it had been granted unheard.
+      if (hold.asked === 0 || hold.told !== hold.wanted) {
+        if (hold.release !== null || hold.isDead) this.#unlockLater(hold);
+        return;
+      }
+    }
     const callback = hold.converted;
     hold.converted = null;
     if (session !== null && hold.asked !== 0) {
-      const deadline = this.#o.core.holdUntil;
-      // Told counts from here on, although the bytes leave only at the end of this turn.
-      if (session.state === 'open' && deadline > session.told) session.told = deadline;
       if (session.isSuspended) {
         // It owned nothing when the node resumed, so it was not told.
         session.isSuspended = false;
         session.push({ k: 'DaemonLease', deadline: session.told, suspended: false });
       }
       session.converting.delete(hold.asked);
-      session.push({
-        k: 'DaemonGranted',
-        rid: hold.asked,
-        mode: hold.told,
-        te: lock.te,
-        tc: lock.tc,
-        deadline,
-        lvbState: lock.lvbState,
-        lvb: lock.lvbState === LVB_VALID ? lock.lvb : null,
-      });
+      this.#tellGranted(session, hold.asked, lock);
       this.#o.granted(session);
     }
     hold.asked = 0;
@@ -272,6 +425,7 @@ export class SessionRequests {
   released(lock: LocalLock): void {
     const hold = lock.ctx;
     if (!(hold instanceof Hold)) return;
+    if (hold.isClaimed) this.#confirm(hold, hold.session);
     if (hold.release !== null) hold.session?.done(hold.release.rid);
     const done = hold.release?.done;
     this.#drop(hold, lock);
@@ -291,6 +445,8 @@ export class SessionRequests {
     const callback = hold.converted;
     const wasGranted = hold.isGranted;
     hold.converted = null;
+    hold.reclaim = 0;
+    if (hold.isClaimed) this.#confirm(hold, session);
     this.#drop(hold, lock);
     callback?.(code, lock);
     hold.release?.done?.(code, lock);

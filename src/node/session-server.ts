@@ -13,20 +13,24 @@
  */
 import { createServer, type Server, type Socket } from 'node:net';
 import { processStat } from '../client/process-table.js';
-import type { LocalLock } from '../master/types.js';
+import type { ClaimedLock, LocalLock } from '../master/types.js';
 import type { TimeLimits } from '../membership/time-limits.js';
 import { CLIENT_VERSION_MAX, CLIENT_VERSION_MIN, type ClientMessage } from '../protocol/client-messages.js';
 import { ERROR_CODES, type ErrorCode, TsdlmError } from '../protocol/errors.js';
+import { IdMap } from '../protocol/id-map.js';
+import type { StartCount } from '../protocol/ids.js';
 import { SESSIONS_MAX } from '../protocol/limits.js';
 import type { Mode } from '../protocol/modes.js';
 import { cutText } from '../protocol/text.js';
 import type { DoorCore } from './clock-core.js';
+import type { RecordedClaim, RecordedSession, RestartRecord } from './journal.js';
 import { LineBudget } from './line-budget.js';
 import { Session, type SessionHost } from './session.js';
 import { type AdminResult, OwnedAdmin } from './session-admin.js';
 import { acceptGroup, endGroup, isGroupAlive } from './session-group.js';
 import { SessionGuard } from './session-guard.js';
 import { Hold } from './session-hold.js';
+import { SessionIdentity } from './session-identity.js';
 import { type SessionInfo, sessionInfo } from './session-info.js';
 import { NodeOwnedLocks } from './session-node-owned.js';
 import { SessionRequests } from './session-requests.js';
@@ -38,8 +42,8 @@ const GREETING_MS_DEFAULT = 5000;
 const DISMISSED_LINES = 5;
 /** A dismissed client without locks may take so long to read why. */
 const LINGER_MS = 1000;
-/** "node:pid label" as it travels in lock requests. */
-const WHO_BYTES_MAX = 120;
+/** A restarting daemon waits so long for its last words to leave. */
+const FAREWELL_MS = 20;
 /** Administration requests of one session at a time. */
 const ADMIN_MAX = 64;
 
@@ -64,6 +68,13 @@ export interface SessionServerOptions {
   log: (level: 'info' | 'warn' | 'error', event: string, data: Record<string, unknown>) => void;
   /** A client must greet within this time; default 5000. */
   greetingMs?: number;
+  /** Of this life of the daemon, and the key of the journal: sessions are known again after a restart. */
+  startCount: StartCount;
+  sessionKey: Buffer;
+  /** Owners may still claim what they had before a restart without a record, until here; also its sessions' last deadline. */
+  graceUntil?: number;
+  /** No client counts on a deadline of a restart any more. */
+  settled?: () => void;
   /** All verbs but `unlock` and `convert`. A rejection with a TsdlmError is answered as that error. */
   admin: (verb: string, args: unknown, session: SessionInfo) => Promise<AdminResult>;
 }
@@ -81,6 +92,11 @@ export class SessionServer implements SessionHost {
   #owned: OwnedAdmin;
   readonly #lines = new LineBudget(DISMISSED_LINES);
   #isStopping = false;
+  /** The record of a restart is made: no client is let in any more, and none hears anything that is not in it. */
+  #isFrozen = false;
+  /** Sessions of the record whose client has not come back. */
+  #absent = new Map<string, Session>();
+  #identity: SessionIdentity;
   #onEmpty: (() => void) | null = null;
 
   constructor(options: SessionServerOptions) {
@@ -100,7 +116,9 @@ export class SessionServer implements SessionHost {
       emptied: (session) => this.#emptied(session),
       lostUnder: (session) => this.#guard.lost(session),
       granted: (session) => this.#guard.watch(session),
+      decided: (session) => this.#answerResumed(session),
     });
+    this.#identity = new SessionIdentity(options.sessionKey, options.node.name, options.startCount);
     this.#owned = new OwnedAdmin(this.#requests, this.#nodeOwned, options.node.name);
   }
 
@@ -110,6 +128,9 @@ export class SessionServer implements SessionHost {
     await listenOn(server, { path: this.#o.path, mode: this.#o.mode ?? 0o660, group: this.#o.group });
     server.on('error', (error) => this.#o.log('error', 'session-server', { error: error.message }));
     this.#server = server;
+    // After a crash: whoever lived on has come back by then.
+    const graceUntil = this.#o.graceUntil ?? 0;
+    if (this.#absent.size === 0 && graceUntil > this.now()) this.#endAbsentAt(graceUntil);
   }
 
   /**
@@ -156,16 +177,16 @@ export class SessionServer implements SessionHost {
   // Events of the core, forwarded by the daemon. None of them calls the core.
 
   granted(lock: LocalLock): void {
-    this.#requests.granted(lock);
+    if (!this.#isFrozen) this.#requests.granted(lock);
   }
   denied(lock: LocalLock, code: ErrorCode): void {
-    this.#requests.denied(lock, code);
+    if (!this.#isFrozen) this.#requests.denied(lock, code);
   }
   released(lock: LocalLock): void {
-    this.#requests.released(lock);
+    if (!this.#isFrozen) this.#requests.released(lock);
   }
   bast(lock: LocalLock, mode: Mode): void {
-    this.#requests.bast(lock, mode);
+    if (!this.#isFrozen) this.#requests.bast(lock, mode);
   }
   lost(lock: LocalLock, code: ErrorCode): void {
     this.#requests.lost(lock, code);
@@ -176,7 +197,7 @@ export class SessionServer implements SessionHost {
    * this node itself, which has no lease and grants nothing (rule 20).
    */
   lease(until: number, isSuspended: boolean): void {
-    if (until <= 0 || this.#isStopping) return;
+    if (until <= 0 || this.#isStopping || this.#isFrozen) return;
     const now = this.now();
     for (const session of this.#sessions.values()) {
       if (session.pausedAt !== 0 && now - session.pausedAt > this.#o.limits.leaseMs) {
@@ -211,6 +232,8 @@ export class SessionServer implements SessionHost {
   };
 
   message(session: Session, m: ClientMessage): void {
+    // Unanswered: the client asks the next daemon.
+    if (this.#isFrozen) return;
     if (session.state === 'dismissed') {
       // A daemon that stops still takes back what is released; there is no answer any more.
       if (m.k === 'ClientUnlock') this.#requests.unlock(session, m);
@@ -246,6 +269,20 @@ export class SessionServer implements SessionHost {
       case 'ClientAdmin':
         this.#admin(session, m.rid, m.verb, m.args);
         return;
+      case 'ClientReclaim':
+        if (session.isUnsettled) this.#requests.reclaim(session, m);
+        else session.deny(m.rid, 'TSDLM_NOT_HELD', 'this session was not resumed: nothing of before can be claimed in it');
+        return;
+      case 'ClientResumed':
+        session.resumeRid = m.rid;
+        this.#requests.resumed(session);
+        this.#answerResumed(session);
+        return;
+      case 'ClientSettled':
+        session.isUnsettled = false;
+        session.told = Math.max(this.#o.core.holdUntil, 0);
+        this.#settleWhenDone();
+        return;
     }
   }
 
@@ -270,6 +307,10 @@ export class SessionServer implements SessionHost {
   ended(session: Session): void {
     if (session.state === 'gone') return;
     session.destroy();
+    // What it had is in the record: the next daemon keeps it until the deadline it was told.
+    if (this.#isFrozen) return;
+    session.isUnsettled = false;
+    this.#settleWhenDone();
     const group = session.group;
     if (group === null || session.holds.size === 0 || !isGroupAlive(group)) {
       this.#requests.freeAll(session);
@@ -322,12 +363,16 @@ export class SessionServer implements SessionHost {
     session.pid = m.pid;
     session.start = processStat(m.pid)?.start ?? '';
     session.label = m.label;
-    session.who = cutText(`${this.#o.node.name}:${m.pid} ${m.label}`.trimEnd(), WHO_BYTES_MAX);
+    const resumed = this.#resume(session, m);
+    session.who = this.#identity.whoOf(session);
     session.greeted();
     session.push({
       k: 'DaemonWelcome',
       version,
       session: session.id,
+      key: session.key,
+      secret: this.#identity.secretOf(session),
+      resumed,
       node: this.#o.node.id,
       nodeName: this.#o.node.name,
       cluster: this.#o.cluster,
@@ -335,6 +380,136 @@ export class SessionServer implements SessionHost {
       heartbeatMs: this.#o.limits.heartbeatMs,
       daemonVersion: this.#o.version,
     });
+  }
+
+  /** The client of a session of before, if it can prove that; else a new session begins. */
+  #resume(session: Session, m: Extract<ClientMessage, { k: 'ClientHello' }>): boolean {
+    session.key = this.#identity.keyOf(session.id);
+    if (m.session === '') return false;
+    const claimed = { key: m.session, pid: m.pid, label: m.label };
+    if (!this.#identity.isProven(claimed, m.secret)) {
+      this.#o.log('warn', 'session-not-proven', { session: m.session.slice(0, 40), pid: m.pid });
+      return false;
+    }
+    const absent = this.#absent.get(m.session);
+    const graceUntil = this.#o.graceUntil ?? 0;
+    for (const other of this.#sessions.values())
+      if (other !== session && other.key === m.session && other !== absent) return false;
+    if (absent === undefined && this.now() >= graceUntil) return false;
+    session.key = m.session;
+    session.isUnsettled = true;
+    session.told = Math.max(graceUntil, absent?.told ?? 0);
+    if (absent !== undefined) {
+      this.#absent.delete(m.session);
+      this.#sessions.delete(absent.id);
+      session.holds = absent.holds;
+      session.converting = absent.converting;
+      for (const hold of session.holds.values()) hold.session = session;
+      session.granted = absent.granted;
+      session.claimed = absent.claimed;
+      session.group = absent.group;
+      absent.holds = new IdMap<Hold>(0);
+      absent.group = null;
+      absent.destroy();
+    }
+    this.#o.log('info', 'session-resumed', { session: session.id, name: session.key, pid: session.pid, held: session.granted });
+    return true;
+  }
+
+  /** Done, once all that the session had before the restart is decided and it can be told a deadline. */
+  #answerResumed(session: Session): void {
+    if (session.resumeRid === 0 || session.claimed > 0) return;
+    session.done(session.resumeRid);
+    session.resumeRid = 0;
+  }
+
+  #settleWhenDone(): void {
+    if (this.#o.settled === undefined || this.#absent.size > 0) return;
+    for (const session of this.#sessions.values()) if (session.isUnsettled) return;
+    this.#o.settled();
+  }
+
+  /** What the record of a restart names is claimed; clients find it when they come back, until the deadline they were told. */
+  restore(record: RestartRecord): void {
+    const sessionOf = (key: string): Session => {
+      const known = this.#absent.get(key);
+      if (known !== undefined) return known;
+      const session = new Session(this, null, this.#nextId++);
+      session.key = key;
+      session.told = record.until;
+      this.#sessions.set(session.id, session);
+      this.#absent.set(key, session);
+      return session;
+    };
+    for (const { key, pid, label, group } of record.sessions) {
+      const session = sessionOf(key);
+      session.pid = pid;
+      session.label = label;
+      session.who = this.#identity.whoOf(session);
+      session.group = group;
+    }
+    for (const claim of record.claims) this.#requests.restore(sessionOf(claim.session), claim);
+    for (const session of this.#absent.values()) this.#guard.watch(session);
+    if (this.#absent.size > 0) this.#endAbsentAt(record.until);
+    else this.#settleWhenDone();
+  }
+
+  #endAbsentAt(until: number): void {
+    setTimeout(
+      () => {
+        if (this.now() < until) return this.#endAbsentAt(until);
+        const late = [...this.#absent.values()];
+        this.#absent.clear();
+        for (const session of late) {
+          const data = { name: session.key, pid: session.pid, held: session.granted };
+          if (session.key !== '') this.#o.log('warn', 'session-did-not-return', data);
+          this.ended(session);
+        }
+        // Whoever came back and did not say so counts on nothing longer than its lease any more.
+        for (const session of this.#sessions.values()) session.isUnsettled = false;
+        this.#settleWhenDone();
+      },
+      Math.max(1, until - this.now()),
+    ).unref();
+  }
+
+  /** Clean restart: from here on nothing changes. Gives what the journal has to know of clients. */
+  freeze(claims: readonly ClaimedLock[]): Pick<RestartRecord, 'sessions' | 'claims'> {
+    this.#isFrozen = true;
+    const sessions = new Map<string, RecordedSession>();
+    const recorded: RecordedClaim[] = [];
+    for (const { ctx, ...claim } of claims) {
+      const owner = this.#requests.recorded(ctx);
+      if (owner !== null) {
+        const { key, pid, label, group } = owner.session;
+        sessions.set(key, { key, pid, label, group });
+      }
+      recorded.push({
+        ...claim,
+        session: owner?.session.key ?? '',
+        rid: owner?.rid ?? recorded.length + 1,
+        convert: owner?.convert ?? 0,
+      });
+    }
+    return { sessions: [...sessions.values()], claims: recorded };
+  }
+
+  /** The restart is in the log: clients are told that all they have is theirs until `until`, and that they should come back. */
+  async restarting(until: number): Promise<void> {
+    const text = `the daemon on node ${this.#o.node.name} is being restarted: connect again`;
+    for (const session of this.#sessions.values()) {
+      if (session.granted > 0 && until > session.told) session.told = until;
+      session.dismiss('TSDLM_RESTARTING', text, until);
+    }
+    this.#server?.close();
+    this.#server = null;
+    // One turn for what lies in the sockets; a client that does not read it comes back by itself.
+    await new Promise((resolve) => setTimeout(resolve, FAREWELL_MS));
+  }
+
+  /** The clock has moved on by a tick. */
+  tick(): void {
+    if (!this.#isFrozen) this.#requests.tick();
   }
 
   #dismiss(session: Session, code: ErrorCode, text: string): void {

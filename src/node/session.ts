@@ -54,16 +54,25 @@ export class Session {
   label = '';
   /** "node:pid label", shown to others. */
   who = '';
-  state: 'greeting' | 'open' | 'dismissed' | 'gone' = 'greeting';
+  /** `absent`: known from the record of a restart, its client has not come back yet. */
+  state: 'greeting' | 'open' | 'dismissed' | 'gone' | 'absent' = 'greeting';
+  /** Names it beyond this daemon: "start count.number". */
+  key = '';
+  /** Its client may still count on the deadline of a restart. */
+  isUnsettled = false;
+  /** Holds that the core has not confirmed since the restart. */
+  claimed = 0;
+  /** Request that waits for that; 0 = none. */
+  resumeRid = 0;
   /** Told that the daemon stops: releases are still taken. */
   isStopping = false;
   /** Last deadline written to this client. */
   told = 0;
   /** Told that this node has no lease and holds on (rule 20). */
   isSuspended = false;
-  readonly holds = new IdMap<Hold>(SALT);
+  holds = new IdMap<Hold>(SALT);
   /** Conversions under way, by their request number. */
-  readonly converting = new IdMap<Hold>(SALT);
+  converting = new IdMap<Hold>(SALT);
   /** Granted holds among `holds`. */
   granted = 0;
   /** Administration requests that wait for their answer. */
@@ -76,16 +85,21 @@ export class Session {
   /** When reading was paused because the client does not read its answers; 0 = it is not. */
   pausedAt = 0;
   #host: SessionHost;
-  #socket: Socket;
+  #socket: Socket | null;
   #reader = new MessageReader<ClientMessage>({ frameBytesMax: HANDSHAKE_FRAME_BYTES_MAX, from: 'client' });
   #writer = new FrameWriter();
   #lost: { rid: number; code: ErrorCode; text: string }[] = [];
 
-  constructor(host: SessionHost, socket: Socket, id: number) {
+  /** Without a socket: absent. */
+  constructor(host: SessionHost, socket: Socket | null, id: number) {
     this.#host = host;
     this.#socket = socket;
     this.id = id;
     this.openedAt = host.now();
+    if (socket === null) {
+      this.state = 'absent';
+      return;
+    }
     socket.on('data', this.#onData);
     socket.on('drain', this.#onDrain);
     socket.on('end', () => host.ended(this));
@@ -96,7 +110,7 @@ export class Session {
 
   /** Bytes that the client has not taken yet, beyond what the kernel holds. */
   get backlog(): number {
-    return this.#socket.writableLength;
+    return this.#socket?.writableLength ?? 0;
   }
 
   /** The handshake is done: frames of the full size are welcome. */
@@ -106,7 +120,7 @@ export class Session {
   }
 
   push(message: DaemonMessage): void {
-    if (this.state === 'dismissed' || this.state === 'gone') return;
+    if (this.state === 'dismissed' || this.state === 'gone' || this.state === 'absent') return;
     if (this.#lost.length > 0) this.#pushLost();
     this.#writer.push(message);
     if (!this.isDirty) this.#host.dirty(this);
@@ -122,7 +136,7 @@ export class Session {
 
   /** A lock is gone. When all of them go at once, as with a lost lease, one message says so. */
   pushLost(rid: number, code: ErrorCode, text: string): void {
-    if (this.state === 'dismissed' || this.state === 'gone') return;
+    if (this.state === 'dismissed' || this.state === 'gone' || this.state === 'absent') return;
     this.#lost.push({ rid, code, text: cutText(text, TEXT_BYTES_MAX) });
     if (!this.isDirty) this.#host.dirty(this);
   }
@@ -145,7 +159,7 @@ export class Session {
     if (this.state === 'gone') return;
     if (this.#lost.length > 0) this.#pushLost();
     const bytes = this.#writer.take();
-    if (bytes.length === 0 || !this.#socket.writable) return;
+    if (bytes.length === 0 || !this.#socket?.writable) return;
     this.#socket.write(bytes);
     const backlog = this.#socket.writableLength;
     if (backlog <= PAUSE_BYTES || this.state !== 'open') return;
@@ -153,20 +167,20 @@ export class Session {
       this.#host.fault(this, 'TSDLM_SLOW_CLIENT', `this client left ${backlog} bytes unread`);
     } else if (this.pausedAt === 0) {
       this.pausedAt = this.#host.now();
-      this.#socket.pause();
+      this.#socket?.pause();
     }
   }
 
-  /** Tells why, and closes our side only. From here on nothing is told to this client any more. */
-  dismiss(code: ErrorCode, text: string): void {
-    if (this.state === 'dismissed' || this.state === 'gone') return;
-    this.push({ k: 'DaemonBye', code: ERROR_CODES[code], text: cutText(text, TEXT_BYTES_MAX) });
+  /** Tells why, and closes our side only. From here on nothing is told to this client any more. `deadline`: of a restart. */
+  dismiss(code: ErrorCode, text: string, deadline = 0): void {
+    if (this.state !== 'greeting' && this.state !== 'open') return;
+    this.push({ k: 'DaemonBye', code: ERROR_CODES[code], text: cutText(text, TEXT_BYTES_MAX), deadline });
     this.state = 'dismissed';
     this.flush();
-    this.#socket.end();
+    this.#socket?.end();
     // Its end of file is what we wait for.
     this.pausedAt = 0;
-    this.#socket.resume();
+    this.#socket?.resume();
   }
 
   destroy(): void {
@@ -175,13 +189,13 @@ export class Session {
     if (this.guard !== null) clearTimeout(this.guard);
     this.timer = null;
     this.guard = null;
-    this.#socket.destroy();
+    this.#socket?.destroy();
   }
 
   #onDrain = (): void => {
     if (this.pausedAt === 0) return;
     this.pausedAt = 0;
-    this.#socket.resume();
+    this.#socket?.resume();
   };
 
   #onData = (chunk: Buffer): void => {

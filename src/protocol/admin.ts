@@ -22,6 +22,7 @@
  *   stats      StatsArgs              StatsData     the daemon, or another that it asks
  *   node-shutdown  ShutdownArgs       ShutdownData  the node itself (TSDLM_NOT_ALLOWED with the reasons when it refuses)
  *   domain-join    DomainJoinArgs     DomainEntry   the daemon, through the log (TSDLM_NOT_ALLOWED when the policies differ)
+ *   restart    {}                     EndData       the daemon, which then ends and is to be started again (rule 23)
  *   unlock     UnlockArgs             UnlockData    the session server (node-owned locks of this node)
  *   convert    ConvertArgs            ConvertData   the session server (node-owned locks of this node)
  */
@@ -98,6 +99,12 @@ export interface StatusData {
   files: FilesData;
   /** Sentences an operator should read: fence methods that fail, unsafe settings, a node that cannot be fenced. */
   warnings: string[];
+}
+
+/** The daemon that is about to end. */
+export interface EndData {
+  node: NodeRef;
+  pid: number;
 }
 
 export interface NodesData {

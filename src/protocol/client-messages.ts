@@ -12,8 +12,18 @@ import { bool, domain, lvb, lvbState, type MessageOf, message, mode, name, num, 
 export const CLIENT_VERSION_MIN = 1;
 export const CLIENT_VERSION_MAX = 1;
 
-/** First message of a client. `pid` is shown in `ls`/`show`; `label` says what the client is. */
-export const ClientHello = message('ClientHello', 0x80, { versionMin: u8, versionMax: u8, pid: u32, label: text(60) });
+/**
+ * First message of a client. `pid` is shown in `ls`/`show`; `label` says what the client is. `session` and `secret` of an earlier
+ * DaemonWelcome, with the same pid and label, ask to go on with that session after a restart of the daemon; '' = a new one.
+ */
+export const ClientHello = message('ClientHello', 0x80, {
+  versionMin: u8,
+  versionMax: u8,
+  pid: u32,
+  label: text(60),
+  session: text(40),
+  secret: text(64),
+});
 /** flags: LOCK_TRY 1, LOCK_NODE_OWNED 2, LOCK_LVB 8. timeoutMs 0 = wait for ever. */
 export const ClientLock = message('ClientLock', 0x81, {
   rid: u53,
@@ -39,9 +49,42 @@ export const ClientGroup = message('ClientGroup', 0x86, { rid: u53, pgid: u32, g
 /** Administration: status, nodes, ls, show, unlock and the like; answered by AdminReply. */
 export const ClientAdmin = message('ClientAdmin', 0x87, { rid: u53, verb: text(32), args: plain(4) });
 
+/**
+ * After a resumed greeting: what the client held (`mode`, with the rest as it was told) or waited for (`mode` 255, then `want`) under the
+ * number `rid` before its daemon was restarted. `id`, `se`, `sc` are those of DaemonGranted and DaemonQueued; `convert` is the number of
+ * a conversion to `want` that waits beside a held lock. Answered by Granted (also when the request is granted later) or Denied.
+ */
+export const ClientReclaim = message('ClientReclaim', 0x88, {
+  rid: u53,
+  id: u53,
+  domain,
+  name,
+  mode: u8,
+  want: u8,
+  convert: u53,
+  flags: u8,
+  te: u32,
+  tc: u53,
+  se: u32,
+  sc: u53,
+  lvbState,
+  lvb,
+  dirty: bool,
+  timeoutMs: num,
+  why: text(WHY_BYTES_MAX),
+});
+/** All that this session had has been claimed; Done when all of it is decided. What the daemon knows beyond it is released. */
+export const ClientResumed = message('ClientResumed', 0x89, { rid: u53 });
+/** From here on the client counts on the deadlines that this daemon told, not on that of the restart (DaemonBye). No answer. */
+export const ClientSettled = message('ClientSettled', 0x8a, { rid: u53 });
+
+/** `key` and `secret` prove, to the next daemon on this boot, that a client is the one of this session. `resumed`: it goes on. */
 export const DaemonWelcome = message('DaemonWelcome', 0xa0, {
   version: u8,
   session: u53,
+  key: text(40),
+  secret: text(64),
+  resumed: bool,
   node: u8,
   nodeName: text(64),
   cluster: text(64),
@@ -49,7 +92,7 @@ export const DaemonWelcome = message('DaemonWelcome', 0xa0, {
   heartbeatMs: num,
   daemonVersion: text(40),
 });
-/** Also the answer to a Convert. token = te << 40 | tc (0 for NL). `deadline`: the hold ends then unless extended. */
+/** Also the answer to a Convert. `id`: the lock's number on this node. token = te << 40 | tc (0 for NL). `deadline`: the hold ends then unless extended. */
 export const DaemonGranted = message('DaemonGranted', 0xa1, {
   rid: u53,
   mode,
@@ -58,6 +101,7 @@ export const DaemonGranted = message('DaemonGranted', 0xa1, {
   deadline: num,
   lvbState,
   lvb,
+  id: u53,
 });
 export const DaemonDenied = message('DaemonDenied', 0xa2, { rid: u53, code: u8, text: text(500) });
 export const DaemonDone = message('DaemonDone', 0xa3, { rid: u53 });
@@ -77,8 +121,13 @@ export const DaemonAdminReply = message('DaemonAdminReply', 0xa7, {
   text: text(2000),
   data: plain(8),
 });
-/** The connection ends: what the client did wrong, or that the daemon stops. */
-export const DaemonBye = message('DaemonBye', 0xa8, { code: u8, text: text(500) });
+/**
+ * The connection ends: what the client did wrong, or that the daemon stops. `deadline` > 0 (TSDLM_RESTARTING): all holds of this
+ * session end then at the latest; the next daemon takes them over from a client that greets with its session before.
+ */
+export const DaemonBye = message('DaemonBye', 0xa8, { code: u8, text: text(500), deadline: num });
+/** The request `rid` has to wait. What a client needs to claim its place after a restart of the daemon. */
+export const DaemonQueued = message('DaemonQueued', 0xa9, { rid: u53, id: u53, se: u32, sc: u53 });
 
 export const CLIENT_TO_DAEMON = [
   ClientHello,
@@ -89,6 +138,9 @@ export const CLIENT_TO_DAEMON = [
   ClientLvbWrite,
   ClientGroup,
   ClientAdmin,
+  ClientReclaim,
+  ClientResumed,
+  ClientSettled,
 ] as const;
 export const DAEMON_TO_CLIENT = [
   DaemonWelcome,
@@ -100,6 +152,7 @@ export const DAEMON_TO_CLIENT = [
   DaemonLost,
   DaemonAdminReply,
   DaemonBye,
+  DaemonQueued,
 ] as const;
 
 export type ClientMessage = MessageOf<(typeof CLIENT_TO_DAEMON)[number]>;

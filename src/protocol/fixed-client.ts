@@ -27,7 +27,7 @@ export const FIXED_CLIENT_ENCODE: { [K in HotClient]: FixedEncode<Msg<K>> } = {
     p = putU53(b, putU32(b, p + 1, m.te), m.tc);
     p = putF64(b, p, m.deadline);
     b[p] = m.lvbState;
-    return putLvb(b, p + 1, m.lvb);
+    return putU53(b, putLvb(b, p + 1, m.lvb), m.id);
   },
   DaemonDone: (b, p, m) => putU53(b, p, m.rid),
 };
@@ -53,6 +53,7 @@ export const FIXED_CLIENT_DECODE: { [K in HotClient]: FixedDecode<Msg<K>> } = {
     deadline: r.num(),
     lvbState: r.upTo(2, 'lvbState') as 0 | 1 | 2,
     lvb: r.lvb(),
+    id: r.u53(),
   }),
   DaemonDone: (r) => ({ k: 'DaemonDone', rid: r.u53() }),
 };

@@ -172,7 +172,7 @@ t.test('a daemon that does not answer: requests with a time limit end, with an u
         seen.push(m.k);
         if (m.k !== 'ClientHello') return;
         const fields = { version: 1, session: 1, node: 1, nodeName: 'n1', cluster: 'c', leaseMs: 3000, heartbeatMs: 250 };
-        writer.push({ k: 'DaemonWelcome', ...fields, daemonVersion: '0' });
+        writer.push({ k: 'DaemonWelcome', ...fields, key: '', secret: '', resumed: false, daemonVersion: '0' });
         socket.write(writer.take());
       });
     });

@@ -1,0 +1,161 @@
+/** Restart without loss (L3, rules 1 and 23) with real daemons and programs that use the client library. */
+import t from 'tap';
+import { monotonicMs } from '../../src/client/index.js';
+import { TEST_LIMIT_MS, world } from '../fixtures/e2e.js';
+import { until, within } from '../fixtures/until.js';
+
+t.setTimeout(TEST_LIMIT_MS);
+
+/** A lease that is long enough to come back within it, on a busy machine too; the restart of a daemon takes a part of it. */
+const LONG = { heartbeat_ms: 100, lease_ms: 8000, dead_ms: 4000 };
+
+t.test('rule 1: SIGKILL of the daemon of a holder: back within the lease it goes on, and nobody else was granted', async (t) => {
+  const w = await world(t, { limits: LONG });
+  const owner = await w.owner(1);
+  const held = await owner.lock('a');
+  const own = await owner.lock('mine');
+  const { token } = held;
+  const happened: string[] = [];
+  held.handle.on('reconnecting', () => happened.push('reconnecting'));
+  held.handle.on('resumed', () => happened.push('resumed'));
+  let granted = 0;
+  const waiting = (await w.owner(2)).lock('a').then((h) => {
+    granted = monotonicMs();
+    return h;
+  });
+  await w.waiting('a', 1, 3);
+  const behind = owner.lock('a');
+  await w.waiting('a', 2, 3);
+  await w.cluster.node(1).kill();
+  t.equal(held.handle.valid(), true, 'valid without a daemon');
+  await w.cluster.node(1).restart(30_000);
+  await until('the session is resumed', async () => happened.includes('resumed'), 15_000);
+  t.same(happened, ['reconnecting', 'resumed']);
+  t.same([held.handle.valid(), held.token, own.handle.valid()], [true, token, true]);
+  await until(
+    'it is claimed',
+    async () => {
+      const shown = await w.cluster.show(3, 'a').catch(() => null);
+      return shown?.holders.length === 1 && shown.waiting.length === 2;
+    },
+    15_000,
+  );
+  const shown = await w.cluster.show(3, 'a');
+  t.same(
+    shown.holders.map((h) => [h.node.id, h.token]),
+    [[1, String(token)]],
+  );
+  t.same(
+    shown.waiting.map((h) => h.node.id),
+    [2, 1],
+    'and the places in the queue are as before',
+  );
+  t.equal(granted, 0, 'nobody was granted meanwhile');
+  await held.release();
+  const next = await within('who waited', waiting, 10_000);
+  t.ok(next.token > token);
+  await next.release();
+  await (await within('who waited behind, at the restarted node', behind, 10_000)).release();
+  await own.release();
+  await w.judge();
+});
+
+t.test('rule 23: a clean restart longer than the lease: owners keep their locks, waiters their places', async (t) => {
+  const w = await world(t, { limits: { heartbeat_ms: 100, lease_ms: 1500 }, extra: 'sigterm = "restart"\n' });
+  const owner = await w.owner(1);
+  const held = await owner.lock('a', 'EX', { lvb: true });
+  await held.handle.writeLvb(Buffer.alloc(64, 7));
+  const read = await owner.lock('r', 'PR');
+  const { token } = held;
+  const other = await w.owner(2);
+  const waiting = other.lock('a', 'EX', { lvb: true });
+  await w.waiting('a', 1, 3);
+  const mine = owner.lock('a');
+  await w.waiting('a', 2, 3);
+  const mark = w.cluster.node(2).log.length;
+  const node = w.cluster.node(1);
+  node.signal('SIGTERM');
+  await node.ended();
+  await new Promise((resolve) => setTimeout(resolve, 3500));
+  t.equal(held.handle.valid(), true, 'valid although the lease is long over');
+  await node.restart(30_000);
+  await until(
+    'the session is resumed',
+    async () => held.handle.suspendReason === null && held.handle.deadline < monotonicMs() + 5000,
+    15_000,
+  );
+  t.same([held.token, held.handle.mode, read.handle.valid()], [token, 'EX', true]);
+  const shown = await w.cluster.show(3, 'a');
+  t.same(
+    shown.holders.map((h) => [h.node.id, h.token]),
+    [[1, String(token)]],
+  );
+  t.same(
+    shown.waiting.map((h) => h.node.id),
+    [2, 1],
+  );
+  const lines = w.cluster.node(2).log.slice(mark);
+  t.notOk(
+    lines.some((l) => l.event === 'fencing' || String(l.nodes).includes('fencing')),
+    'nobody was fenced',
+  );
+  await held.release();
+  const next = await within('who waited', waiting, 10_000);
+  t.same([next.handle.lvbState, next.handle.lvb?.[0]], ['valid', 7], 'with the value that was written before the restart');
+  await next.release();
+  await (await within('who waited at the restarted node', mine, 10_000)).release();
+  await w.judge();
+});
+
+t.test('rule 23: a client that does not come back loses its lock at the deadline that it was told', async (t) => {
+  const w = await world(t, { limits: { heartbeat_ms: 100, lease_ms: 1500 }, extra: 'restart_limit_ms = 6000\n' });
+  const client = await w.cluster.client(1, { reconnect: false });
+  const handle = await client.lock('a');
+  const waiting = (await w.owner(2)).lock('a');
+  await w.waiting('a', 1, 3);
+  const began = monotonicMs();
+  const node = w.cluster.node(1);
+  t.equal((await w.cluster.run(1, ['restart'])).code, 0);
+  await node.ended();
+  await node.restart(30_000);
+  t.equal(handle.valid(), true);
+  const next = await within('the grant', waiting, 20_000);
+  t.ok(next.grantedAt >= handle.deadline, 'not before the deadline');
+  t.ok(next.grantedAt - began > 5000);
+  await next.release();
+  await w.judge();
+});
+
+t.test('nobody takes the session of another: a wrong secret, another process or label is a new session', async (t) => {
+  const w = await world(t, { nodes: 1, limits: LONG });
+  const held = await (await w.owner(1)).lock('a');
+  const other = await w.cluster.client(1);
+  const { key } = held.handle === null ? { key: '' } : (await w.owner(1)).client.daemon;
+  t.match(key, /^\d+\.\d+$/);
+  t.equal(other.daemon.resumed, false);
+  await held.release();
+});
+
+t.test('rule 7: a command goes on over a kill of the daemon, and is ended when its wrapper is gone after it', async (t) => {
+  const w = await world(t, { limits: LONG });
+  const child = w.cluster.spawn(1, ['lock', 'job', '--ex', '--', 'sleep', '600'], { detached: true });
+  await until('it runs', async () => (await w.cluster.show(2, 'job').catch(() => null))?.holders.length === 1);
+  const waiting = (await w.owner(2)).lock('job');
+  await w.waiting('job', 1, 3);
+  await w.cluster.node(1).kill();
+  await w.cluster.node(1).restart(30_000);
+  await until(
+    'it is claimed',
+    async () => {
+      const shown = await w.cluster.show(3, 'job').catch(() => null);
+      return shown?.holders[0]?.node.id === 1 && shown.waiting.length === 1;
+    },
+    15_000,
+  );
+  await until('its session is back', async () => (await w.cluster.status(1)).sessions > 0);
+  await new Promise((resolve) => setTimeout(resolve, 1000));
+  t.equal(child.exitCode, null, 'the command runs on');
+  child.kill('SIGKILL');
+  const next = await within('the daemon ends the command, and the lock is free', waiting, 15_000);
+  await next.release();
+});
