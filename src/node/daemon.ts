@@ -179,6 +179,8 @@ export class Daemon {
       nodeOwnedAllowed: config.nodeOwnedAllowed,
       startCount: incarnation.startCount,
       sessionKey: journal.sessionKey,
+      graceUntil: toldUntil,
+      settled: () => this.#settled(),
       onSurvivor: (why) => this.#selfEnd?.endNow(why),
       now: () => this.#now() - this.#clock.ahead,
       log,
