@@ -307,7 +307,29 @@ const anyCommand: fc.Arbitrary<Command> = fc.oneof(
   }),
   fc.record({ c: fc.constantFrom('suspect', 'alive', 'evicted', 'nodeLeave', 'nodeLeft'), ...about }) as fc.Arbitrary<Command>,
   fc.record({ c: fc.constant('fencing' as const), ...about, reason: fc.constant('r') }),
-  fc.record({ c: fc.constant('fenced' as const), ...about, method: fc.constant('self') }),
+  fc.record({ c: fc.constant('fenced' as const), ...about, method: fc.constantFrom('self', 'dev', 'psu1+psu2') }),
+  fc.record({ c: fc.constant('fenceBegin' as const), ...about, by: fc.integer({ min: 1, max: 3 }), at: fc.nat() }),
+  fc.record({
+    c: fc.constant('fenceTry' as const),
+    ...about,
+    by: fc.integer({ min: 1, max: 3 }),
+    at: fc.nat(),
+    level: fc.nat(3),
+    methods: fc.constantFrom('dev', 'psu1+psu2'),
+    attempt: fc.nat(9),
+    ok: fc.boolean(),
+    detail: fc.constant('d'),
+    tookMs: fc.nat(),
+  }),
+  fc.record({ c: fc.constant('fenceConfirm' as const), ...about, who: fc.constant('ann'), by: fc.constant(1), at: fc.nat() }),
+  fc.record({ c: fc.constant('distrust' as const), ...about, why: fc.constant('w'), at: fc.nat() }),
+  fc.record({
+    c: fc.constant('trust' as const),
+    node: about.node,
+    method: fc.constantFrom('dev', 'psu1'),
+    who: fc.constant('ann'),
+  }),
+  fc.record({ c: fc.constant('armed' as const), ...about, ms: fc.constantFrom(0, 5000) }),
   fc.record({
     c: fc.constant('domainJoin' as const),
     ...about,
@@ -332,6 +354,11 @@ t.test('any sequence of commands: epochs only grow, members are live, every chan
         if (JSON.stringify(next) === JSON.stringify(view) && next !== view) return false;
         if (next.epoch < view.epoch || next.epoch > view.epoch + 1) return false;
         if (parseView(next) === null) return false;
+        for (const { id, state, incarnation } of next.nodes) {
+          const open = next.fencings.filter((r) => r.node === id && r.outcome === '');
+          const wanted = state === 'fencing' ? [incarnation?.startCount] : [];
+          if (JSON.stringify(open.map((r) => r.startCount)) !== JSON.stringify(wanted)) return false;
+        }
         for (const domain of next.domains) {
           const old = view.domains.find((d) => d.dom === domain.dom);
           if (JSON.stringify(old) !== JSON.stringify(domain) && domain.epoch !== next.epoch) return false;
