@@ -133,14 +133,17 @@ export function fillQueues(res: LockRes, all: Lock[], handed: Rebuild['handed'])
       blocked.push(lock);
     }
   }
-  for (const lock of inOrder(converting, handed?.converting)) res.converting.push(lock);
-  for (const lock of inOrder(blocked, handed?.blocked)) res.blocked.push(lock);
+  for (const lock of inOrder(converting, handed, handed?.converting)) res.converting.push(lock);
+  for (const lock of inOrder(blocked, handed, handed?.blocked)) res.blocked.push(lock);
   // The leaving master's word is the truth, but for what an EX holder that it still saw has written since; else any PR or
-  // EX copy is current; else nobody knows (rule 18).
+  // EX copy is current; else nobody knows (rule 18). A holder that it saw, and that has gone over to this epoch before the grant
+  // reached it, waits still, or has given up: it has written nothing.
   const writer = handed && handed.exNode !== 0 ? locks.find((l) => l.node === handed.exNode && l.id === handed.exId) : null;
   if (handed && handed.exNode !== 0) {
-    res.lvbState = writer ? writer.lvbState : LVB_INVALID;
-    res.lvb = writer ? writer.lvb : null;
+    const isGrantLost = writer ? isUngranted(writer) : isLiving(res.domain, handed.exNode, handed.exId);
+    const from = isGrantLost ? handed : writer;
+    res.lvbState = from ? from.lvbState : LVB_INVALID;
+    res.lvb = from ? from.lvb : null;
   } else if (handed) {
     res.lvbState = handed.lvbState;
     res.lvb = handed.lvb;
@@ -158,13 +161,26 @@ function isClaimed(lock: Lock): boolean {
   return (lock.flags & (LOCK_RECLAIM | WAIT_CLAIM)) === LOCK_RECLAIM;
 }
 
-/** By the old master's order where it handed one over, else by request stamp (rule 21). */
-function inOrder(locks: Lock[], handed: number[][] | undefined): Lock[] {
+function isUngranted(lock: Lock): boolean {
+  return lock.mode === -1 || lock.want > lock.mode;
+}
+
+/** The incarnation that asked for this lock is a member: had it held the lock, it would have registered it. */
+function isLiving(domain: Domain, node: NodeId, id: number): boolean {
+  return domain.startCountOf(node) === Math.floor(id / 2 ** 32);
+}
+
+/**
+ * By the old master's order where it handed one over, else by request stamp (rule 21). First of all whom it has granted EX, should the
+ * grant not have arrived.
+ */
+function inOrder(locks: Lock[], handed: Rebuild['handed'], order: number[][] | undefined): Lock[] {
   const rank = new Map<string, number>();
-  handed?.forEach(([node, id], at) => {
+  if (handed && handed.exNode !== 0) rank.set(`${handed.exNode}/${handed.exId}`, -1);
+  order?.forEach(([node, id], at) => {
     rank.set(`${node}/${id}`, at);
   });
-  const last = rank.size;
+  const last = order?.length ?? 0;
   return locks.sort((a, b) => {
     const byRank = (rank.get(`${a.node}/${a.id}`) ?? last) - (rank.get(`${b.node}/${b.id}`) ?? last);
     return byRank || compareClock(a.se, a.sc, b.se, b.sc) || a.node - b.node || a.id - b.id;

@@ -162,6 +162,54 @@ t.test('hand-over: a master that leaves takes queues and value block to others, 
   t.equal(w.last(nl), 'granted NL');
 });
 
+t.test(
+  'S3: a grant that the leaving master gave too late for its owner takes no value along (simulator: a vote taken)',
+  async (t) => {
+    for (const how of ['lock', 'try', 'convert'] as const) {
+      const w = new EngineWorld([1, 2, 3]);
+      const first = w.lock(1, 'r', EX, { lvb: true });
+      w.settle();
+      w.unlock(1, first, new Uint8Array(64).fill(5));
+      const holder = w.lock(3, 'r', PR, { lvb: true });
+      w.settle();
+      const late = w.lock(2, 'r', how === 'convert' ? NL : how === 'lock' ? EX : NL, { lvb: true });
+      w.settle();
+      if (how === 'convert') w.convert(2, late, EX);
+      w.settle();
+      const behind = how === 'lock' ? w.lock(3, 'r', EX, { lvb: true }) : null;
+      w.settle();
+      const me = w.members.find((m) => m.node === 1);
+      t.ok(me);
+      w.engine(1).stop(w.now);
+      w.members = w.members.filter((m) => m.node !== 1);
+      // The owner of the late grant is in the new epoch; the leaving master is not yet, and grants.
+      const tried = how === 'try' ? w.lock(2, 'r', EX, { lvb: true, try: true }) : null;
+      w.unlock(3, holder);
+      while (w.deliver(3, 1));
+      w.epoch++;
+      w.makeViewPending(me ? [me] : []);
+      w.applyNextView(2);
+      while (w.deliver(2, 1));
+      t.ok(
+        (w.queues.get('1>2') ?? []).some((m) => m.k === 'Grant' && m.mode === EX),
+        `${how}: the grant is on its way`,
+      );
+      w.applyViews();
+      w.settle();
+      const last = tried ?? late;
+      if (w.last(last) !== 'granted EX') w.advance(1000);
+      const reader = w.last(last) === 'granted EX' ? last : w.lock(3, 'r', PR, { lvb: true });
+      w.settle();
+      t.equal(reader.lvbState, 1, how);
+      t.equal(reader.lvb?.[0], 5, how);
+      if (behind) {
+        t.equal(w.last(late), 'granted EX', 'who was granted first is granted first');
+        t.equal(w.last(behind), undefined);
+      }
+    }
+  },
+);
+
 t.test('S3: a value whose release is under way while its master leaves is not forgotten', async (t) => {
   for (const how of ['unlock', 'down'] as const) {
     const w = new EngineWorld([1, 2, 3]);
