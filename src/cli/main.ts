@@ -10,6 +10,7 @@ import { lockCommand } from './lock.js';
 import { lvbCommand } from './lvb.js';
 import { mountCommand, umountCommand } from './mount.js';
 import { nodeCommand } from './node.js';
+import { nodeTableCommand } from './node-table.js';
 import { convertCommand, unlockCommand } from './owned.js';
 import { restartCommand } from './restart.js';
 import { statsCommand } from './stats.js';
@@ -47,6 +48,7 @@ export function makeProgram(): { program: Command; contextOf: () => Context } {
     fenceCommand,
     restartCommand,
     configCommand,
+    nodeTableCommand,
   ]) {
     add(program, contextOf);
   }

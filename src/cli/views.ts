@@ -92,7 +92,9 @@ export function statusCommand(program: Command, context: () => Context): void {
 }
 
 function statusText(s: StatusData, dlm: Found): string {
-  const members = s.members.map((m) => `${m.name} ${m.state}${m.voter ? '' : ' (no vote)'}`).join(', ');
+  const members = s.members
+    .map((m) => `${m.name} ${m.state}${m.witness ? ' (witness)' : m.voter ? '' : ' (no vote)'}`)
+    .join(', ');
   const links = s.links.map((l) => `${l.name} ${l.state}`).join(', ');
   const megabytes = (s.journal.sizeBytes / 1024 / 1024).toFixed(1);
   const text = pairs([
@@ -108,7 +110,7 @@ function statusText(s: StatusData, dlm: Found): string {
     ['links', links === '' ? '-' : links],
     [
       'limits',
-      `heartbeat ${s.limits.heartbeatMs} ms, lease ${s.limits.leaseMs} ms, margin ${s.limits.marginMs} ms, dead after ${s.limits.deadMs} ms`,
+      `heartbeat ${s.limits.heartbeatMs} ms, lease ${s.limits.leaseMs} ms, margin ${s.limits.marginMs} ms, dead after ${s.limits.deadMs} ms${s.limits.isSettling ? '; the former ones are still waited for' : ''}`,
     ],
     ['journal', `${s.journal.state}, ${megabytes} MB, ${s.journal.path}`],
     ['locks', `${s.locks.held} held, ${s.locks.waiting} waiting, ${s.sessions} sessions`],
@@ -161,7 +163,7 @@ function nodesText(data: NodesData): string {
     String(n.id),
     n.isSelf ? `${n.name} *` : n.name,
     n.state,
-    n.isLeader ? 'leader' : n.voter ? 'voter' : 'member',
+    n.isLeader ? 'leader' : n.witness ? 'witness' : n.voter ? 'voter' : n.wantsVote ? 'to vote' : 'member',
     n.incarnation === null ? '-' : `${n.incarnation.startCount}/${n.incarnation.bootId.slice(0, 8)}`,
     n.link,
     n.address === '' ? '-' : n.address,

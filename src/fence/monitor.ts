@@ -35,16 +35,34 @@ export class FenceMonitor {
   readonly #random: () => number;
   readonly #timers = new Map<string, NodeJS.Timeout>();
   readonly #faults = new Map<string, { device: FenceDevice; detail: string }>();
+  #devices: readonly FenceDevice[];
+  #isStarted = false;
   #isClosed = false;
 
   constructor(options: FenceMonitorOptions) {
     this.#o = options;
+    this.#devices = options.devices;
     this.#random = options.random ?? Math.random;
   }
 
   start(): void {
-    if (this.#o.intervalMs <= 0) return;
-    for (const device of this.#o.devices) {
+    this.#isStarted = true;
+    this.setDevices(this.#devices);
+  }
+
+  /** These are looked at from now on; what was found of others is forgotten. */
+  setDevices(devices: readonly FenceDevice[]): void {
+    const keys = new Set(devices.map(keyOf));
+    for (const [key, timer] of this.#timers) {
+      if (keys.has(key)) continue;
+      clearTimeout(timer);
+      this.#timers.delete(key);
+    }
+    for (const key of this.#faults.keys()) if (!keys.has(key)) this.#faults.delete(key);
+    this.#devices = devices;
+    if (this.#o.intervalMs <= 0 || !this.#isStarted || this.#isClosed) return;
+    for (const device of devices) {
+      if (this.#timers.has(keyOf(device))) continue;
       if (this.#o.runner.hasDevice(device.method)) {
         this.#later(device, this.#random() * Math.min(FIRST_MS_MAX, this.#o.intervalMs), true);
       }
@@ -86,7 +104,7 @@ export class FenceMonitor {
   #later(device: FenceDevice, ms: number, thorough: boolean): void {
     const timer = setTimeout(() => {
       void this.look(device, thorough).then((outcome) => {
-        if (this.#isClosed) return;
+        if (this.#isClosed || !this.#devices.some((d) => keyOf(d) === keyOf(device))) return;
         const wait = this.#o.intervalMs * (1 - JITTER + 2 * JITTER * this.#random());
         // What is wrong with a configuration shows only to a thorough look.
         this.#later(device, wait, !outcome.ok);

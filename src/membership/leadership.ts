@@ -182,8 +182,11 @@ export class Leadership {
   }
 
   /** Gives a vote, takes it, ...: judged here, void if the table is another by then. */
-  changeTable(now: Millis, command: TableCommand): TableVerdict {
+  changeTable(now: Millis, wish: TableCommand): TableVerdict {
     const { raft, bootstrap } = this.c;
+    // Which journal a node asks with, only its leader need know.
+    const isOpen = wish.c === 'readmit' && wish.journal === '';
+    const command = isOpen ? { ...wish, journal: bootstrap.askedWith(now, wish.node) } : wish;
     if (!raft.isReady) return { what: 'wait', why: NOT_LEADING_TEXT };
     const verdict = judgeTable(command, {
       ahead: this.ahead,

@@ -210,7 +210,10 @@ export type TableCommand =
   | { c: 'nodeRemove'; table: number; node: NodeId }
   /** '', 0 and [] leave the value as it is. */
   | { c: 'nodeSet'; table: number; node: NodeId; host: string; port: number; fence: string[][] }
-  /** Its journal was lost: it may come as a new node with this one, and get a vote once it has caught up. */
+  /**
+   * Its journal was lost: it may come as a new node with this one, and get a vote once it has caught up. As a wish to the leader `journal`
+   * may be '': the one with which it asks now.
+   */
   | { c: 'readmit'; table: number; node: NodeId; journal: string; vote: boolean }
   | { c: 'limits'; table: number; limits: LimitValues }
   /** Nobody counts by the former limits any more. */

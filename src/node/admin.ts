@@ -30,6 +30,7 @@ import type { FileDoor } from './file-door.js';
 import { NODE_VERBS, NodeAdmin } from './node-admin.js';
 import { domainsOf, quorumOf, roleOf } from './roles.js';
 import type { SessionInfo } from './session-info.js';
+import { TableAdmin } from './table-admin.js';
 
 /** How long another node may take to answer a question. */
 const QUERY_MS = 1000;
@@ -48,7 +49,9 @@ export interface AdminHost {
   links(): { node: number; state: string; backlogBytes: number }[];
   journal(): { path: string; state: string; sizeBytes: number };
   sessions(): number;
-  nodeOwnedAllowed: boolean;
+  nodeOwnedAllowed(): boolean;
+  /** Names that this node's configuration defines. */
+  fenceMethods: readonly string[];
   files: Pick<FileDoor, 'data' | 'orphans' | 'freeOrphans'>;
   warnings(): string[];
   configSum: string;
@@ -65,6 +68,7 @@ export class Admin {
   readonly #pending = new Map<number, (data: unknown) => void>();
   readonly #fence: FenceAdmin;
   readonly #node: NodeAdmin;
+  readonly #table: TableAdmin;
   #nextQuery = 1;
 
   constructor(host: AdminHost) {
@@ -79,6 +83,15 @@ export class Admin {
       ask: (node, verb, args) => this.#ask(node, verb, args),
       askAll: (verb, args) => this.#askAll(verb, args),
     });
+    this.#table = new TableAdmin({
+      core: host.core,
+      self: host.self,
+      methods: host.fenceMethods,
+      now: host.now,
+      ref: (id) => this.#ref(id),
+      ask: (node, verb, args) => this.#ask(node, verb, args),
+      log: host.fencing.log,
+    });
     this.#node = new NodeAdmin({
       ...host,
       startedAt: this.#startedAt,
@@ -91,6 +104,7 @@ export class Admin {
   async run(verb: string, args: unknown, session?: Pick<SessionInfo, 'pid' | 'label'>): Promise<Answer> {
     const by = `${this.#ref(this.#host.self).name}:${session?.pid ?? 0} ${session?.label ?? ''}`;
     if (NODE_VERBS.includes(verb)) return { ok: true, data: await this.#node.run(verb, asRecord(args), by) };
+    if (verb === 'table-step') return { ok: true, data: await this.#table.step(asRecord(args), by) };
     if (verb.startsWith('fence-')) {
       return { ok: true, data: await this.#fence.run(verb, asRecord(args), by) };
     }
@@ -116,7 +130,8 @@ export class Admin {
     const args = (m.args ?? {}) as { domain?: unknown; name?: unknown; after?: unknown };
     const text = (v: unknown): string => (typeof v === 'string' ? v : '');
     let data: unknown = null;
-    if (m.verb.startsWith('fence-')) data = this.#fence.onQuery(m.verb, asRecord(m.args));
+    if (m.verb.startsWith('table-')) data = this.#table.onQuery(m.verb, asRecord(m.args));
+    else if (m.verb.startsWith('fence-')) data = this.#fence.onQuery(m.verb, asRecord(m.args));
     else if (NODE_VERBS.includes(m.verb)) data = this.#node.onQuery(m.verb, asRecord(m.args));
     else if (m.verb === 'show') data = masteredResource(core.engine, text(args.domain), text(args.name));
     else if (m.verb === 'ls') {
@@ -184,18 +199,21 @@ export class Admin {
       leader: h.core.leader === 0 ? null : this.#ref(h.core.leader),
       leaseLeftMs: Math.max(0, Math.round(h.core.leaseUntil - now)),
       isSuspended: h.core.isSuspended,
-      members: view.nodes.map((n) => ({ id: n.id, name: n.name, state: n.state, voter: n.voter })),
+      members: view.nodes.map((n) => ({ id: n.id, name: n.name, state: n.state, voter: n.voter, witness: n.witness })),
       limits: {
         heartbeatMs: h.limits.heartbeatMs,
         leaseMs: h.limits.leaseMs,
         marginMs: h.limits.marginMs,
+        suspectMs: h.limits.suspectMs,
         deadMs: h.limits.deadMs,
+        electionMs: h.limits.electionMs,
+        isSettling: view.limits?.former != null,
       },
       journal: h.journal(),
       links: h.links().map((l) => ({ ...l, name: this.#ref(l.node).name, address: h.addressOf(l.node) })),
       sessions: h.sessions(),
       locks: countLocal(h.core.engine),
-      nodeOwnedAllowed: h.nodeOwnedAllowed,
+      nodeOwnedAllowed: h.nodeOwnedAllowed(),
       armedMs: me?.armedMs ?? 0,
       files: h.files.data(),
       warnings: [...this.#suspended(), ...this.#arbitrating(), ...this.#fence.warnings(), ...h.warnings()],
@@ -237,6 +255,10 @@ export class Admin {
         name: n.name,
         state: n.state,
         voter: n.voter,
+        witness: n.witness,
+        wantsVote: n.wantsVote,
+        fence: n.fence,
+        journal: n.journal,
         isLeader: h.core.leader === n.id,
         isSelf: n.id === h.self,
         address: h.addressOf(n.id),

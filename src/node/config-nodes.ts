@@ -5,6 +5,7 @@ import type { FenceMethodConfig } from '../fence/types.js';
 import type { NodeConfig } from '../membership/types.js';
 import { NODE_MAX } from '../protocol/ids.js';
 import { VOTERS_MAX } from '../protocol/limits.js';
+import { ROLES, type Role } from '../protocol/table-goal.js';
 import { BUILT_IN_METHODS } from './config-fence.js';
 import type { Complaints, TableReader } from './config-reader.js';
 import { nearest } from './nearest.js';
@@ -39,6 +40,14 @@ function readFence(
   return levels.map((level) => level.map((name) => name.value));
 }
 
+/** `role`, or `voter` as its short form. */
+function readRole(table: TableReader, complaints: Complaints): Role {
+  const voter = table.boolean('voter');
+  const role = table.oneOf('role', ROLES);
+  if (role !== undefined && voter !== undefined) complaints.at(table.lineOf('voter'), 'give role or voter, not both');
+  return role ?? (voter === false ? 'member' : 'voter');
+}
+
 /** Reads all nodes. `top` is the whole file; `defaultPort` for nodes that name none. */
 export function readNodes(
   top: TableReader,
@@ -63,8 +72,13 @@ export function readNodes(
     const id = table.integer('id', 1, NODE_MAX);
     const host = table.text('host', { max: 255, pattern: /^[^\s[\]]+$/, wanted: 'a host name or address' });
     const port = table.integer('port', 1, 65535) ?? defaultPort;
-    const voter = table.boolean('voter') ?? true;
+    const role = readRole(table, complaints);
+    const voter = role !== 'member';
+    const witness = role === 'witness';
     const fence = readFence(table, methods, defined, complaints);
+    if (witness && table.keys().includes('fence')) {
+      complaints.at(table.lineOf('fence'), 'a witness owns nothing, only its lease is waited for: remove fence');
+    }
     table.finish();
     const has = table.keys();
     for (const key of ['name', 'id', 'host']) {
@@ -83,7 +97,7 @@ export function readNodes(
         complaints.at(table.lineOf('name'), `name "${name}" is already taken at ${complaints.place(before)}`);
       else names.set(name, table.lineOf('name'));
     }
-    if (name !== undefined && id !== undefined) nodes.push({ id, name, voter, fence, host: host ?? '127.0.0.1', port });
+    if (name !== undefined && id !== undefined) nodes.push({ id, name, voter, witness, fence, host: host ?? '127.0.0.1', port });
   }
   if (tables.length > 0 && voters === 0) complaints.at(tables[0]?.line ?? 1, 'no node votes: set voter = true on at least one');
   if (voters > VOTERS_MAX) {

@@ -18,7 +18,7 @@ import { MASTERY_POLICIES, type MasteryPolicy, type NodeConfig } from '../member
 import { TsdlmError } from '../protocol/errors.js';
 import type { NodeId } from '../protocol/ids.js';
 import { DOMAINS_MAX } from '../protocol/limits.js';
-import { defaultSocketPath, defaultStateDir } from '../protocol/paths.js';
+import { defaultSocketPath, defaultStateDir, PEER_PORT } from '../protocol/paths.js';
 import { readFenceMethods } from './config-fence.js';
 import { defaultFilesSocket, type FilesConfig, readFiles } from './config-files.js';
 import { type ConfiguredNode, readNodes } from './config-nodes.js';
@@ -28,7 +28,7 @@ import { LOG_LEVELS, type LogLevel } from './log.js';
 import { parseToml } from './toml.js';
 
 /** Port between daemons where the configuration names none. */
-export const DEFAULT_PORT = 7719;
+export const DEFAULT_PORT = PEER_PORT;
 /** Mean time between two looks at one fence device. */
 const FENCE_MONITOR_MS = 60_000;
 const RESTART_LIMIT_MS = 60_000;
@@ -75,6 +75,8 @@ export interface Config {
   unsafeNodeOwned: boolean;
   /** The operator vouches that this virtual machine is never suspended, saved or live-migrated with a pause (rule 10). */
   neverPaused: boolean;
+  /** Its machine ends itself when its lease is over (watchdog, sysrq). */
+  endsItself: boolean;
   /** Rule 2: this node is ended by something other than its own lease, or the operator takes the risk. */
   nodeOwnedAllowed: boolean;
   /** Rule 2 for files: as for node-owned locks, or a cluster of one. */
@@ -335,6 +337,7 @@ export function loadConfig(source: ConfigSource = {}): Config {
     fenceMonitorMs: fenceMonitorMs ?? FENCE_MONITOR_MS,
     unsafeNodeOwned,
     neverPaused,
+    endsItself,
     nodeOwnedAllowed,
     filesAllowed,
     files,
@@ -368,7 +371,7 @@ export function votersOf(nodes: readonly NodeConfig[]): NodeId[] {
  * over the key, addresses and paths, nor the time limits, which the handshake compares by themselves.
  */
 export function configChecksum(config: Pick<Config, 'cluster' | 'nodes' | 'mastery' | 'domains'>): string {
-  const nodes = [...config.nodes].sort((a, b) => a.id - b.id).map((n) => [n.id, n.name, n.voter, n.fence]);
+  const nodes = [...config.nodes].sort((a, b) => a.id - b.id).map((n) => [n.id, n.name, n.voter, n.witness ?? false, n.fence]);
   const domains = [...config.domains].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, d]) => [name, d.mastery]);
   return createHash('sha256')
     .update(JSON.stringify([config.cluster, nodes, config.mastery, domains]))

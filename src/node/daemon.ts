@@ -15,7 +15,12 @@ import { FenceRunner } from '../fence/runner.js';
 import type { SelfEnd, SelfEndConfig, SelfEndLog } from '../fence/self-end.js';
 import { Watchdog } from '../fence/watchdog.js';
 import type { ClaimedLock } from '../master/types.js';
-import type { View } from '../membership/types.js';
+import type { NodePlace } from '../membership/bootstrap.js';
+import { RaftLog } from '../membership/log.js';
+import type { NodeView, View } from '../membership/types.js';
+import { initialView } from '../membership/view.js';
+import { parseView } from '../membership/view-check.js';
+import { LogTail } from '../membership/voter-set.js';
 import type { EndData } from '../protocol/admin.js';
 import { InvariantError, TsdlmError } from '../protocol/errors.js';
 import type { Incarnation, NodeId } from '../protocol/ids.js';
@@ -23,6 +28,7 @@ import type { PeerMessage } from '../protocol/peer-messages.js';
 import { Admin } from './admin.js';
 import { CoreClock, MonotonicCore } from './clock-core.js';
 import { type Config, configChecksum, FILES_REFUSED } from './config.js';
+import { checkAgainstView, copyOf, parseCopy } from './config-view.js';
 import { bootId, isVirtualMachine, machineId } from './facts.js';
 import { devicesOf } from './fence-admin.js';
 import { FileDoor } from './file-door.js';
@@ -60,6 +66,10 @@ export class Daemon {
   readonly #selfEnd: SelfEnd | null;
   #incarnation: Incarnation;
   #ticker: NodeJS.Timeout | null = null;
+  #tickMs: number;
+  /** Parts of the table that were last carried out here. */
+  #places: readonly NodePlace[] = [];
+  #fenceNodes: readonly NodeView[] = [];
   #isOver = false;
   #isDistrusted = false;
   #onLeft: (() => void) | null = null;
@@ -86,6 +96,7 @@ export class Daemon {
       },
     });
     try {
+      await acceptConfig(config, journal, log);
       const incarnation: Incarnation = {
         bootId: boot,
         machineId: config.machineId || machineId(),
@@ -106,19 +117,14 @@ export class Daemon {
     this.#o = options;
     this.#journal = journal;
     this.#incarnation = incarnation;
+    this.#tickMs = config.limits.tickMs;
     const log = (level: 'info' | 'warn' | 'error', event: string, data: Record<string, unknown>): void => {
       options.log[level](event, data);
     };
     this.#fencing = new FenceRunner({ methods: config.fenceMethods, log });
     this.#monitor = new FenceMonitor({
       runner: this.#fencing,
-      // Only voters ever lead and fence, and nobody fences the machine it runs on.
-      devices: config.self.voter
-        ? devicesOf(
-            config.nodes.filter((n) => n.id !== config.self.id),
-            this.#fencing,
-          )
-        : [],
+      devices: [],
       intervalMs: config.fenceMonitorMs,
       log,
     });
@@ -134,6 +140,8 @@ export class Daemon {
             clusterName: config.cluster,
             clusterKey: config.key,
             configSum: configChecksum(config),
+            clusterId: () => this.#core.membership.ahead.clusterId,
+            removed: (id) => this.#core.membership.ahead.retired.find((r) => r.id === id)?.name,
             limits: config.limits,
             tls: config.tls,
             log,
@@ -150,7 +158,15 @@ export class Daemon {
       {
         self: config.self.id,
         incarnation,
-        nodes: config.nodes.map(({ id, name, voter, fence, host, port }) => ({ id, name, voter, fence, host, port })),
+        nodes: config.nodes.map(({ id, name, voter, witness, fence, host, port }) => ({
+          id,
+          name,
+          voter,
+          witness: witness ?? false,
+          fence,
+          host,
+          port,
+        })),
         limits: config.limits,
         persisted: journal.loadControl(),
         seed: seedOf(incarnation),
@@ -174,9 +190,9 @@ export class Daemon {
       core: new MonotonicCore(this.#core, this.#clock),
       node: { id: config.self.id, name: config.self.name },
       cluster: config.cluster,
-      limits: config.limits,
+      limits: this.#core.membership.limits,
       version: options.version,
-      nodeOwnedAllowed: config.nodeOwnedAllowed,
+      nodeOwnedAllowed: () => this.#nodeOwnedAllowed(),
       startCount: incarnation.startCount,
       sessionKey: journal.sessionKey,
       graceUntil: toldUntil,
@@ -201,18 +217,9 @@ export class Daemon {
       await this.#peers.listen();
       this.#peers.start();
     }
-    const tick = (): void => {
-      const gap = this.#clock.look();
-      if (gap > 0) this.#o.log.warn('machine-was-suspended', { forMs: Math.round(gap) });
-      this.#keepAlive();
-      this.#step(() => this.#core.tick(this.#now(), Date.now()));
-      this.#sessions.tick();
-      this.#fencing.withdraw((node, startCount) => this.#isFencing(node, startCount));
-      this.#leftWhenAlone();
-    };
-    tick();
+    this.#tick();
     this.#monitor.start();
-    this.#ticker = setInterval(tick, this.#o.config.limits.tickMs);
+    this.#ticker = setInterval(this.#tick, this.#tickMs);
     this.#o.log.info('daemon-started', {
       node: this.#o.config.self.name,
       cluster: this.#o.config.cluster,
@@ -220,6 +227,49 @@ export class Daemon {
       socket: this.#o.config.socket,
       journal: this.#o.config.stateDir,
     });
+  }
+
+  #tick = (): void => {
+    const gap = this.#clock.look();
+    if (gap > 0) this.#o.log.warn('machine-was-suspended', { forMs: Math.round(gap) });
+    this.#keepAlive();
+    this.#step(() => this.#core.tick(this.#now(), Date.now()));
+    this.#sessions.tick();
+    this.#fencing.withdraw((node, startCount) => this.#isFencing(node, startCount));
+    this.#leftWhenAlone();
+    this.#followTable();
+  };
+
+  /** The node table and the time limits are the log's: links, devices and timers follow it. */
+  #followTable(): void {
+    const { membership } = this.#core;
+    const { places, limits, ahead } = membership;
+    if (places !== this.#places) {
+      this.#places = places;
+      this.#peers?.setNodes(places);
+    }
+    if (limits.tickMs !== this.#tickMs && this.#ticker !== null) {
+      this.#tickMs = limits.tickMs;
+      clearInterval(this.#ticker);
+      this.#ticker = setInterval(this.#tick, this.#tickMs);
+      this.#peers?.setLimits(limits);
+    }
+    if (ahead.nodes !== this.#fenceNodes) {
+      this.#fenceNodes = ahead.nodes;
+      // Only voters ever lead and fence, and nobody fences the machine it runs on.
+      const { id } = this.#o.config.self;
+      const isVoter = ahead.nodes.some((n) => n.id === id && n.voter);
+      const others = ahead.nodes.filter((n) => n.id !== id);
+      this.#monitor.setDevices(isVoter ? devicesOf(others, this.#fencing) : []);
+    }
+  }
+
+  /** A method that ends this machine stands in one of its fence levels, or the operator takes the risk (rule 2). */
+  #nodeOwnedAllowed(): boolean {
+    const { config } = this.#o;
+    const fence = this.#core.membership.ahead.nodes.find((n) => n.id === config.self.id)?.fence ?? config.self.fence;
+    const isEndedByOthers = fence.some((level) => level.every((name) => name !== 'self'));
+    return config.unsafeNodeOwned || config.endsItself || isEndedByOthers;
   }
 
   /**
@@ -283,7 +333,7 @@ export class Daemon {
       },
       restartRecord: (claims) => this.#writeRestart(claims),
       fence: (request) => {
-        const victim = this.#o.config.nodes.find((n) => n.id === request.node);
+        const victim = this.#core.membership.ahead.nodes.find((n) => n.id === request.node);
         void this.#fencing
           .run({ ...request, nodeName: victim?.name ?? String(request.node) })
           .then((result) => this.#step(() => this.#core.fenceDone(this.#now(), request.op, result.ok, result.detail)));
@@ -376,17 +426,18 @@ export class Daemon {
       self: config.self.id,
       cluster: config.cluster,
       version,
-      limits: config.limits,
+      limits: this.#core.membership.limits,
       now: this.#now,
       send: (to, msg) => this.#peers?.send(to, msg),
       addressOf: (node) => {
-        const found = config.nodes.find((n) => n.id === node);
+        const found = this.#core.membership.places.find((n) => n.id === node);
         return found && config.listen !== null ? `${found.host}:${found.port}` : '';
       },
       links: () => (this.#peers?.status() ?? []).map((p) => ({ node: p.peer, state: p.state, backlogBytes: p.bytesQueued })),
       journal: () => ({ path: config.stateDir, state: this.#isOver ? 'failed' : 'ok', sizeBytes: bytesIn(config.stateDir) }),
       sessions: () => this.#sessions.sessions().length,
-      nodeOwnedAllowed: config.nodeOwnedAllowed,
+      nodeOwnedAllowed: () => this.#nodeOwnedAllowed(),
+      fenceMethods: [...config.fenceMethods.keys()],
       configSum: configChecksum(config),
       shutdown: (by) => this.#o.onShutdown?.(by),
       files: this.#files,
@@ -399,7 +450,7 @@ export class Daemon {
       fencing: {
         runner: this.#fencing,
         monitor: this.#monitor,
-        nodes: config.nodes,
+        nodes: () => this.#core.view.nodes,
         log: (level, event, data) => this.#o.log[level](event, data),
       },
     });
@@ -596,6 +647,26 @@ function checkClocks(config: Config): void {
 
 function selfEndOf(config: SelfEndConfig, socket: string, log: SelfEndLog): SelfEnd {
   return config.method === 'watchdog' ? new Watchdog(config, log) : new Guard(config, socket, log);
+}
+
+/**
+ * The file against what the journal knows of the cluster (config-view.ts). Before the start count is raised: a start that is refused
+ * must cost nothing.
+ */
+async function acceptConfig(config: Config, journal: Journal, log: Log): Promise<void> {
+  const { snapshot, entries } = journal.loadControl();
+  const base = snapshot ?? { index: 0, term: 0, view: initialView(config.nodes, '') };
+  const view = parseView(base.view);
+  // A snapshot that is none is said so where it is used.
+  if (view === null) return;
+  const { view: ahead } = new LogTail(config.self.id, new RaftLog({ ...base, view }, entries));
+  const accepted = parseCopy(journal.acceptedConfig);
+  const older = checkAgainstView(config, ahead, accepted);
+  if (older.length > 0) log.info('config-older', { file: config.file, differs: older.slice(0, 20) });
+  const fence = ahead.nodes.find((n) => n.id === config.self.id)?.fence;
+  if (fence !== undefined && ahead.clusterId !== '') checkClocks({ ...config, self: { ...config.self, fence } });
+  const copy = copyOf(config);
+  if (JSON.stringify(copy) !== JSON.stringify(accepted)) await journal.acceptConfig(copy);
 }
 
 function asJournalError(error: unknown): TsdlmError {

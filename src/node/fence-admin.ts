@@ -31,13 +31,20 @@ const REASON_CHARS = 80;
 const BY_CHARS = 100;
 const METHOD_CHARS = 64;
 
+/** A node with its fence levels. */
+export interface FencedNode {
+  id: NodeId;
+  name: string;
+  fence: readonly (readonly string[])[];
+}
+
 export interface FenceAdminHost {
   core: NodeCore;
   self: NodeId;
   runner: FenceRunner;
   monitor: FenceMonitor;
-  /** Nodes of the configuration with their fence levels. */
-  nodes: readonly { id: NodeId; name: string; fence: readonly (readonly string[])[] }[];
+  /** Nodes of the table with their fence levels. */
+  nodes(): readonly FencedNode[];
   now(): number;
   ref(id: NodeId): NodeRef;
   /** Asks another node; null when it does not answer in time. */
@@ -50,7 +57,7 @@ type Order = { verb: 'fence-node' | 'fence-confirm'; node: NodeId; startCount: n
 const ORDERS: readonly string[] = ['fence-node', 'fence-confirm'];
 
 /** Devices of these nodes, each once per node; what needs no device is left out. */
-export function devicesOf(nodes: FenceAdminHost['nodes'], runner: Pick<FenceRunner, 'hasDevice'>): FenceDevice[] {
+export function devicesOf(nodes: readonly FencedNode[], runner: Pick<FenceRunner, 'hasDevice'>): FenceDevice[] {
   return nodes.flatMap(({ name, fence }) =>
     [...new Set(fence.flat())].filter((method) => runner.hasDevice(method)).map((method) => ({ node: name, method })),
   );
@@ -212,7 +219,8 @@ export class FenceAdmin {
   }
 
   async #check(name: unknown): Promise<FenceCheckData> {
-    const { nodes, runner, monitor, self } = this.#host;
+    const { runner, monitor, self } = this.#host;
+    const nodes = this.#host.nodes();
     const wanted = name === undefined ? nodes : nodes.filter((n) => n.name === name);
     if (wanted.length === 0) throw unknownNode(name);
     const devices = await Promise.all(
@@ -225,7 +233,8 @@ export class FenceAdmin {
   }
 
   async #order(verb: Order['verb'], args: Record<string, unknown>, by: string): Promise<FenceOrderData> {
-    const { self, nodes, log } = this.#host;
+    const { self, log } = this.#host;
+    const nodes = this.#host.nodes();
     const victim = nodes.find((n) => n.name === args.node);
     if (victim === undefined) throw unknownNode(args.node);
     const { startCount } = args;
@@ -274,7 +283,7 @@ function iso(wallMs: number): string {
 
 function unknownNode(name: unknown): TsdlmError {
   const shown = JSON.stringify(String(name).slice(0, 80));
-  return new TsdlmError('TSDLM_UNKNOWN_NODE', `node ${shown} is not in this node's configuration: tsdlm nodes lists them`);
+  return new TsdlmError('TSDLM_UNKNOWN_NODE', `node ${shown} is not in the node table: tsdlm nodes lists them`);
 }
 
 /** Printable and bounded: it came from a client, and goes into logs and other daemons. */

@@ -103,6 +103,10 @@ export interface Journal {
   writeRestart(record: Omit<RestartRecord, 'startCount'>): Promise<void>;
   /** Nobody counts on a deadline of a restart any more. */
   clearTold(): Promise<void>;
+  /** Copy of the configuration of the last accepted start, as given to acceptConfig; null in a new journal. */
+  readonly acceptedConfig: unknown;
+  /** Keeps a copy of the configuration (plain data), synced. */
+  acceptConfig(copy: unknown): Promise<void>;
   /** Consensus state as it was found at open. */
   loadControl(): PersistedState;
   /** In the order of calls, all of a batch or nothing; resolves when synced. Rejects once anything failed. */
@@ -220,6 +224,7 @@ export async function openJournal(options: JournalOptions): Promise<Journal> {
       restart,
       hasRestart: found !== undefined,
       toldUntil,
+      config: records.get(CONFIG_KEY) ?? null,
     });
   } catch (caught) {
     for (const store of open) await store.close().catch(() => undefined);
@@ -236,6 +241,9 @@ async function checkStamp(stamps: Stamps, name: EnvironmentName, store: Store): 
   if (stamps.countOf(name) !== found.count) await stamps.put(name, found, name === 'control');
 }
 
+/** Record of the configuration of the last accepted start (config-view.ts). */
+const CONFIG_KEY = 'config';
+
 interface Opened {
   lock: DirLock;
   stamps: Stamps;
@@ -251,6 +259,7 @@ interface Opened {
   /** Also one that does not count. */
   hasRestart: boolean;
   toldUntil: number;
+  config: unknown;
 }
 
 class LmdbJournal implements Journal {
@@ -334,6 +343,14 @@ class LmdbJournal implements Journal {
   clearTold(): Promise<void> {
     if (this.#closed !== null) return Promise.resolve();
     return this.#control.write([{ key: TOLD_KEY }]);
+  }
+
+  get acceptedConfig(): unknown {
+    return this.#opened.config;
+  }
+
+  acceptConfig(copy: unknown): Promise<void> {
+    return this.#control.write([{ key: CONFIG_KEY, value: copy }]);
   }
 
   loadControl(): PersistedState {

@@ -40,7 +40,7 @@ export interface PeerDialOptions {
 }
 
 export class PeerDial {
-  readonly #o: PeerDialOptions;
+  #o: PeerDialOptions;
   #socket: Socket | null = null;
   #conn: PeerConnection | null = null;
   #timer: NodeJS.Timeout | null = null;
@@ -99,6 +99,13 @@ export class PeerDial {
         this.#again(conn.wasUp ? null : error);
       });
     });
+  }
+
+  /** The node is reached elsewhere, or has another name, from the next attempt on. */
+  moved(node: PeerNode): void {
+    const { host, port } = this.#o.node;
+    this.#o = { ...this.#o, node };
+    if ((host !== node.host || port !== node.port) && this.#conn?.wasUp !== true) this.hurry();
   }
 
   /** Something has changed: the next attempt comes soon, one under way without a connection is given up. */

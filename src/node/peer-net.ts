@@ -45,6 +45,10 @@ export interface PeerNetOptions {
   listen: { host: string; port: number };
   clusterName: string;
   clusterKey: Buffer;
+  /** As the journal names the cluster; '' before it does. */
+  clusterId?: () => string;
+  /** Name of a node that was removed for good. */
+  removed?: (id: NodeId) => string | undefined;
   /** Checksum of what must agree; not secret. */
   configSum: string;
   limits: TimeLimits;
@@ -84,6 +88,8 @@ export class PeerNet {
   readonly #links = new Map<NodeId, PeerLink>();
   readonly #names = new Map<NodeId, string>();
   readonly #dials = new Map<NodeId, PeerDial>();
+  readonly #host: PeerLinkHost;
+  #limits: TimeLimits;
   readonly #server: Server;
   /** Sockets that have not finished their handshake, oldest first, by remote address (TLS hides the raw socket). */
   readonly #unproven = new Map<string, Socket>();
@@ -106,7 +112,8 @@ export class PeerNet {
     this.#o = options;
     this.#incarnation = options.incarnation;
     this.#keys = derivePeerKeys(options.clusterKey);
-    const host: PeerLinkHost = {
+    this.#limits = options.limits;
+    this.#host = {
       wantFlush: (link) => this.#wantFlush(link),
       wantFlushSoon: (link) => this.#wantFlushSoon(link),
       wantAck: (link) => this.#wantAck(link),
@@ -115,17 +122,7 @@ export class PeerNet {
       onDown: (link, error) => this.#onDown(link, error),
       log: options.log,
     };
-    for (const node of options.nodes) {
-      if (node.id === options.self) continue;
-      const link = new PeerLink(node.id, host, options.backlogBytesMax);
-      this.#links.set(node.id, link);
-      this.#names.set(node.id, node.name);
-      if (node.id < options.self) {
-        const connected: PeerDialOptions['connected'] = (socket, ended) => this.#connection(socket, 'dial', node.id, ended);
-        const psk = options.tls ? this.#keys.psk : null;
-        this.#dials.set(node.id, new PeerDial({ node, link, psk, log: options.log, connected }));
-      }
-    }
+    for (const node of options.nodes) this.#setNode(node);
     this.#server = options.tls
       ? createTlsServer({
           ...TLS_COMMON,
@@ -142,6 +139,52 @@ export class PeerNet {
         from: socket.remoteAddress ?? '',
       });
     });
+  }
+
+  /**
+   * Nodes that came, or are reached elsewhere now. Who is not among them keeps its link, for our log may be older than theirs; only
+   * a node that was removed for good loses it.
+   */
+  setNodes(nodes: readonly PeerNode[]): void {
+    if (this.#closed) return;
+    for (const link of [...this.#links.values()]) {
+      if (this.#o.removed?.(link.id) === undefined) continue;
+      this.#dials.get(link.id)?.stop();
+      this.#dials.delete(link.id);
+      this.#links.delete(link.id);
+      link.reset(new TsdlmError('TSDLM_NODE_REMOVED', `node ${link.id} is not in the node table any more`));
+    }
+    for (const node of nodes) this.#setNode(node);
+  }
+
+  /** Time limits from now on: how often links are looked at. */
+  setLimits(limits: TimeLimits): void {
+    this.#limits = limits;
+    if (this.#heartbeat === null || this.#closed) return;
+    clearInterval(this.#heartbeat);
+    this.#heartbeat = setInterval(() => this.#tick(), limits.heartbeatMs);
+  }
+
+  #setNode(node: PeerNode): void {
+    this.#names.set(node.id, node.name);
+    if (node.id === this.#o.self) return;
+    let link = this.#links.get(node.id);
+    if (link === undefined) {
+      link = new PeerLink(node.id, this.#host, this.#o.backlogBytesMax);
+      this.#links.set(node.id, link);
+    }
+    // The lower number is dialled, where its address is known.
+    if (node.id > this.#o.self || node.host === '') return;
+    const dial = this.#dials.get(node.id);
+    if (dial !== undefined) {
+      dial.moved(node);
+      return;
+    }
+    const connected: PeerDialOptions['connected'] = (socket, ended) => this.#connection(socket, 'dial', node.id, ended);
+    const psk = this.#o.tls ? this.#keys.psk : null;
+    const added = new PeerDial({ node, link, psk, log: this.#o.log, connected });
+    this.#dials.set(node.id, added);
+    if (this.#started) added.start();
   }
 
   /** Opens the port. Throws TSDLM_BAD_CONFIG when it cannot be had. */
@@ -168,7 +211,7 @@ export class PeerNet {
     if (this.#started || this.#closed) return;
     this.#started = true;
     this.#lastTick = performance.now();
-    this.#heartbeat = setInterval(() => this.#tick(), this.#o.limits.heartbeatMs);
+    this.#heartbeat = setInterval(() => this.#tick(), this.#limits.heartbeatMs);
     for (const dial of this.#dials.values()) dial.start();
   }
 
@@ -284,7 +327,7 @@ export class PeerNet {
   #tick(): void {
     const now = performance.now();
     // Held up ourselves (a pause, a long turn): what others sent meanwhile is not read yet, so nobody counts as silent.
-    const late = now - this.#lastTick > 2 * this.#o.limits.heartbeatMs;
+    const late = now - this.#lastTick > 2 * this.#limits.heartbeatMs;
     this.#lastTick = now;
     for (const link of this.#links.values()) link.tick(now, late);
   }
@@ -317,6 +360,8 @@ export class PeerNet {
       judge: (challenge, hello) => this.#judge(role, peer, challenge, hello),
       onClaim: (from) => !this.#links.get(from)?.blocked,
       onUp: (conn, result) => {
+        // A member of the cluster that we are new in: it knows us, and what it is we learn from the log.
+        if (!this.#links.has(result.peer)) this.#setNode({ id: result.peer, name: result.theirs.name, host: '', port: 0 });
         const link = this.#links.get(result.peer);
         return link ? link.opened(conn, result) : new TsdlmError('TSDLM_UNKNOWN_NODE', `node ${result.peer} is not configured`);
       },
@@ -340,6 +385,8 @@ export class PeerNet {
     return {
       k: 'LinkHello',
       cluster: this.#o.clusterName,
+      clusterId: this.#o.clusterId?.() ?? '',
+      name: this.#names.get(this.#o.self) ?? '',
       configSum: this.#o.configSum,
       limits: { heartbeatMs, leaseMs, marginMs, suspectMs, deadMs, electionMs, tickMs },
       features: [...FEATURES],
@@ -359,6 +406,9 @@ export class PeerNet {
         expected,
         isNode: (id) => id === this.#o.self || this.#links.has(id),
         cluster: this.#o.clusterName,
+        clusterId: this.#o.clusterId?.() ?? '',
+        nameOf: (id) => this.#names.get(id),
+        removed: (id) => this.#o.removed?.(id),
         configSum: this.#o.configSum,
         limits: this.#o.limits,
         lastSeen: (id) => this.#lastSeen(id),

@@ -25,7 +25,7 @@ type Message<K extends ClientMessage['k']> = Extract<ClientMessage, { k: K }>;
 export interface RequestsOptions {
   core: DoorCore;
   now: () => number;
-  nodeOwnedAllowed: boolean;
+  nodeOwnedAllowed: () => boolean;
   nodeOwned: NodeOwnedLocks;
   /** The last lock of a session that has ended is gone. */
   emptied(session: Session): void;
@@ -59,7 +59,7 @@ export class SessionRequests {
     const nodeOwned = (m.flags & LOCK_NODE_OWNED) !== 0;
     const hold = new Hold(session, m.rid, nodeOwned, (m.flags & LOCK_LVB) !== 0);
     if (nodeOwned) {
-      if (!this.#o.nodeOwnedAllowed) {
+      if (!this.#o.nodeOwnedAllowed()) {
         session.deny(m.rid, 'TSDLM_NOT_ALLOWED', NODE_OWNED_REFUSED);
         return;
       }

@@ -60,7 +60,7 @@ export interface SessionServerOptions {
   limits: TimeLimits;
   version: string;
   /** A fence method ends this machine, or `unsafe_node_owned` is set (rule 2). */
-  nodeOwnedAllowed: boolean;
+  nodeOwnedAllowed: () => boolean;
   /** A command without a right to its lock cannot be ended (rule 11). */
   onSurvivor?: (why: string) => void;
   /** Milliseconds on CLOCK_MONOTONIC, as clients read it. */

@@ -18,6 +18,7 @@
  *   fence-node     FenceOrderArgs     FenceOrderData     the leader (TSDLM_NOT_ALLOWED with the reason when it refuses)
  *   fence-confirm  FenceOrderArgs     FenceOrderData     the leader (likewise)
  *   fence-trust    FenceTrustArgs     FenceTrustData     the leader, through the log
+ *   table-step     TableGoal          TableStepData      the leader (src/protocol/table-goal.ts)
  *   files-free     FilesFreeArgs      FilesFreeData      the daemon
  *   stats      StatsArgs              StatsData     the daemon, or another that it asks
  *   node-shutdown  ShutdownArgs       ShutdownData  the node itself (TSDLM_NOT_ALLOWED with the reasons when it refuses)
@@ -85,8 +86,17 @@ export interface StatusData {
   leaseLeftMs: number;
   /** No lease, but what is held here is kept: nobody frees it before this machine was seen off (rule 20). */
   isSuspended: boolean;
-  members: { id: number; name: string; state: string; voter: boolean }[];
-  limits: { heartbeatMs: number; leaseMs: number; marginMs: number; deadMs: number };
+  members: { id: number; name: string; state: string; voter: boolean; witness: boolean }[];
+  /** `isSettling`: a change is in force, and who waits for a lease still counts by the former limits (rule 14). */
+  limits: {
+    heartbeatMs: number;
+    leaseMs: number;
+    marginMs: number;
+    suspectMs: number;
+    deadMs: number;
+    electionMs: number;
+    isSettling: boolean;
+  };
   journal: { path: string; state: string; sizeBytes: number };
   /** `state`: up, connecting, down. `backlogBytes`: kept for the peer, unsent or unacknowledged. */
   links: { node: number; name: string; address: string; state: string; backlogBytes: number }[];
@@ -116,6 +126,14 @@ export interface NodeEntry {
   name: string;
   state: string;
   voter: boolean;
+  /** It votes and owns nothing. */
+  witness: boolean;
+  /** It gets a vote once it has caught up. */
+  wantsVote: boolean;
+  /** Fence levels. */
+  fence: string[][];
+  /** Id of the journal that its membership is bound to; '' until it was a member. */
+  journal: string;
   isLeader: boolean;
   isSelf: boolean;
   address: string;

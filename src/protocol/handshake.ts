@@ -56,6 +56,12 @@ export interface Own {
   /** True for the numbers of configured nodes. */
   isNode(id: NodeId): boolean;
   cluster: string;
+  /** As our journal names the cluster; '' before it does: then the configurations have to agree. */
+  clusterId: string;
+  /** Name of a node, undefined for one that we do not know. */
+  nameOf(id: NodeId): string | undefined;
+  /** Name of a node that was removed for good. */
+  removed(id: NodeId): string | undefined;
   configSum: string;
   limits: Hello['limits'];
   /** The last incarnation of that node that this process has linked with. */
@@ -77,8 +83,21 @@ export function checkHello(own: Own, challenge: Challenge, hello: Hello): TsdlmE
       `node ${own.expected} was dialled, but node ${peer} answered: check the node addresses in the configuration`,
     );
   }
-  if (!own.isNode(peer)) {
-    return refuse('TSDLM_UNKNOWN_NODE', `node ${peer} is not in the configuration of node ${own.self}: add it on every node`);
+  const removed = own.removed(peer);
+  if (removed !== undefined) {
+    return refuse(
+      'TSDLM_NODE_REMOVED',
+      `node ${peer} (${removed}) was removed from the cluster for good, and its number is not used again: give this machine a new number and name, ` +
+        'an empty state directory, and add it with tsdlm node add',
+    );
+  }
+  // Who has no log yet knows only some of the others; they know it.
+  const isNew = own.clusterId === '' && hello.clusterId !== '';
+  if (!own.isNode(peer) && !isNew) {
+    return refuse(
+      'TSDLM_UNKNOWN_NODE',
+      `node ${peer} (${hello.name}) is not in the node table of node ${own.self}: tsdlm node add puts it there`,
+    );
   }
   if (peer === own.self) {
     return refuse('TSDLM_UNKNOWN_NODE', `both sides say they are node ${peer}: node numbers must be different`);
@@ -92,6 +111,29 @@ export function checkHello(own: Own, challenge: Challenge, hello: Hello): TsdlmE
       `node ${peer} is of cluster "${hello.cluster}", node ${own.self} of "${own.cluster}": check the cluster name and the addresses`,
     );
   }
+  if (own.clusterId !== '' && hello.clusterId !== '' && own.clusterId !== hello.clusterId) {
+    return refuse(
+      'TSDLM_WRONG_CLUSTER',
+      `node ${peer} has a journal of cluster ${hello.clusterId}, node ${own.self} of ${own.clusterId}, both named "${own.cluster}": check the addresses and state directories`,
+    );
+  }
+  const name = own.nameOf(peer);
+  if (name !== undefined && name !== hello.name && (own.clusterId !== '' || hello.clusterId === '')) {
+    return refuse(
+      'TSDLM_CONFIG_MISMATCH',
+      `node ${peer} says that it is "${hello.name}", node ${own.self} knows it as "${name}": check node and [[nodes]] in its configuration`,
+    );
+  }
+  // Once the log names the cluster, it says what counts, and a node with an older copy learns it from there (rule 14).
+  if (own.clusterId === '' && hello.clusterId === '') {
+    const error = checkConfigured(own, peer, hello);
+    if (error !== null) return error;
+  }
+  return checkIncarnation(peer, hello, own.lastSeen(peer));
+}
+
+/** Before the first start of a cluster all nodes have to be configured alike. */
+function checkConfigured(own: Own, peer: NodeId, hello: Hello): TsdlmError | null {
   for (const key of Object.keys(own.limits) as (keyof Hello['limits'])[]) {
     if (hello.limits[key] !== own.limits[key]) {
       return refuse(
@@ -106,7 +148,7 @@ export function checkHello(own: Own, challenge: Challenge, hello: Hello): TsdlmE
       `configuration checksum is ${hello.configSum} on node ${peer} and ${own.configSum} on node ${own.self}: node list, domains and fence methods must be equal on all nodes`,
     );
   }
-  return checkIncarnation(peer, hello, own.lastSeen(peer));
+  return null;
 }
 
 /** Rule 12: a start count that does not grow is a rolled-back or cloned journal. A new journal counts from one again. */

@@ -58,6 +58,10 @@ const linkOpen = record('linkOpen', {
 
 export const LinkHello = message('LinkHello', 0x22, {
   cluster: text(64),
+  /** As its journal names the cluster; '' before it does. */
+  clusterId: text(64),
+  /** The sender's own name. */
+  name: text(255),
   configSum: text(128),
   limits,
   features: list(text(32), 64),

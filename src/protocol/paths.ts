@@ -28,3 +28,6 @@ export function defaultStateDir(env: Env, uid: number): string {
   if (given(env.XDG_STATE_HOME)) return `${env.XDG_STATE_HOME}/tsdlm`;
   return given(env.HOME) ? `${env.HOME}/.local/state/tsdlm` : `/tmp/tsdlm-${uid}/state`;
 }
+
+/** Port on which the daemons talk to each other, where none is configured. */
+export const PEER_PORT = 7719;

@@ -97,8 +97,6 @@ t.test('daemons that do not belong to the cluster are refused on both sides, and
       code: 'TSDLM_WRONG_CLUSTER',
       text: good.replace('cluster = "test"', 'cluster = "other"').replace('/state"', '/other-state"'),
     },
-    { what: 'other time limits', code: 'TSDLM_LIMITS_MISMATCH', text: good.replace('lease_ms = 1500', 'lease_ms = 1600') },
-    { what: 'other votes', code: 'TSDLM_CONFIG_MISMATCH', text: good.replace(/(port = \d+\n)$/, '$1voter = false\n') },
   ]) {
     const since = [one.log.length, three.log.length];
     writeFileSync(three.config, text);
@@ -110,6 +108,18 @@ t.test('daemons that do not belong to the cluster are refused on both sides, and
     t.ok(there && here, `${what}: ${code}: ${there.text}`);
     t.notMatch(JSON.stringify([there, here]), /fedcba98|01234567/, 'no key in the log');
     await three.kill();
+    await serves(t, w, [1, 2]);
+  }
+
+  // What the cluster has in its table the file of one node does not change: node-table.test.ts.
+  for (const [code, text] of [
+    ['TSDLM_LIMITS_MISMATCH', good.replace('lease_ms = 1500', 'lease_ms = 1600')],
+    ['TSDLM_CONFIG_MISMATCH', good.replace(/(port = \d+\n)$/, '$1voter = false\n')],
+  ] as const) {
+    writeFileSync(three.config, text);
+    const result = await w.cluster.runDaemon(['--config', three.config]);
+    t.equal(result.code, 78);
+    t.match(result.stderr, code);
     await serves(t, w, [1, 2]);
   }
 

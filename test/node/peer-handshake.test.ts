@@ -79,7 +79,7 @@ for (const tls of [true, false]) {
     const c = new Cluster(t, 3);
     const a = await c.add(1, { tls, nodes: c.nodes.slice(0, 2) });
     const d = await c.add(3, { tls, nodes: [c.nodes[0], c.nodes[2]] as PeerNetOptions['nodes'] });
-    t.match(await bothRefuse(a, d, 'TSDLM_UNKNOWN_NODE'), /node 3 is not in the configuration of node 1/);
+    t.match(await bothRefuse(a, d, 'TSDLM_UNKNOWN_NODE'), /node 3 \(n3\) is not in the node table of node 1: tsdlm node add/);
   });
 
   t.test(`addresses mixed up: another node answers than was dialled (${kind})`, async (t) => {
@@ -190,6 +190,8 @@ const challenge = (over: Partial<Challenge> = {}): Challenge => ({
 const hello = (over: Partial<Hello> = {}): Hello => ({
   k: 'LinkHello',
   cluster: 'test',
+  clusterId: '',
+  name: 'n2',
   configSum: 'sum-1',
   limits: LIMITS,
   features: [],
