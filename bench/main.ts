@@ -11,6 +11,7 @@ import { cycles, cyclesThree } from './cycles.js';
 import { engine } from './engine.js';
 import { killClient, killDaemon } from './failover.js';
 import { handover } from './handover.js';
+import { recovery } from './recovery.js';
 import { printRows, type Row } from './rounds.js';
 
 const BENCHMARKS: Readonly<Record<string, Benchmark>> = {
@@ -20,6 +21,7 @@ const BENCHMARKS: Readonly<Record<string, Benchmark>> = {
   handover,
   'kill-client': killClient,
   'kill-daemon': killDaemon,
+  recovery,
 };
 
 const { values, positionals } = parseArgs({
