@@ -335,7 +335,7 @@ export class NodeCore implements CoreApi {
     this.engine.writeLvb(lock, value);
   }
 
-  setInUse(now: Millis, lock: LocalLock, isInUse: boolean, recorded: () => void): void {
+  setInUse(now: Millis, lock: LocalLock, isInUse: boolean, recorded: (ok: boolean) => void): void {
     this.enter(now);
     this.engine.setInUse(now, lock, isInUse, recorded);
   }

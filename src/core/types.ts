@@ -90,7 +90,7 @@ export interface CoreApi {
   /** Stores a value block under a held EX, to be published at the release. */
   writeLvb(lock: LocalLock, value: Uint8Array): void;
   /** Whether files are open under a lock of the file door; `recorded` once the journal has it (rule 6). */
-  setInUse(now: Millis, lock: LocalLock, isInUse: boolean, recorded: () => void): void;
+  setInUse(now: Millis, lock: LocalLock, isInUse: boolean, recorded: (ok: boolean) => void): void;
   /** Clean stop: refuses new requests, waits until local owners are gone, hands over, leaves; `done` by memberChanged(false). */
   stop(now: Millis): void;
   /**

@@ -69,9 +69,9 @@ export class DoorLock implements ServiceLock {
     if (this.lock === null) return true;
     let isDone = false;
     let isCalled = true;
-    this.#o.core.setInUse(this.#o.now(), this.lock, isInUse, () => {
-      isDone = true;
-      if (!isCalled) this.#o.defer(() => this.#owner.recorded());
+    this.#o.core.setInUse(this.#o.now(), this.lock, isInUse, (ok) => {
+      isDone = ok;
+      if (!isCalled || !ok) this.#o.defer(() => this.#owner.recorded(ok));
     });
     isCalled = false;
     return isDone;

@@ -285,10 +285,12 @@ export class FileLock implements LockOwner {
     this.#pump();
   }
 
-  recorded(): void {
+  recorded(ok: boolean): void {
     if (!this.#isRecording) return;
     this.#isRecording = false;
-    this.#isInUse = true;
+    this.#isInUse = ok;
+    // What a crash would forget is not opened.
+    if (!ok) this.#fail('ENOSPC', (o) => o.mode <= this.#level);
     this.#pump();
   }
 

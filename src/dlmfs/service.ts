@@ -20,8 +20,8 @@ export interface LockOwner {
   bast(mode: Mode): void;
   /** The lock is gone without a release. */
   lost(code: ErrorCode): void;
-  /** What `setInUse` said is on record. */
-  recorded(): void;
+  /** What `setInUse` said is on record; or could not be written for want of room. */
+  recorded(ok: boolean): void;
 }
 
 export interface ServiceLock {

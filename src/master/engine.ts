@@ -334,9 +334,9 @@ export class Engine {
 
   /**
    * Files are open under a lock of the file door, or are not any more: `recorded` when the journal has it, so that a crash
-   * cannot forget a hold that somebody acts under (rule 6). Must not call the engine.
+   * cannot forget a hold that somebody acts under (rule 6); not ok: it had no room. Must not call the engine.
    */
-  setInUse(now: Millis, local: LocalLock, isInUse: boolean, recorded: () => void): void {
+  setInUse(now: Millis, local: LocalLock, isInUse: boolean, recorded: (ok: boolean) => void): void {
     const s = this.state;
     s.now = now;
     const lock = local as Lock;
@@ -344,8 +344,12 @@ export class Engine {
     // What the journal says of the mode: never more than the master may still grant us.
     const mode = lock.mode === -1 ? lock.want : lock.st === ST_CONVERTING ? modeInForce(lock) : lock.mode;
     const isRecordable = lock.st === ST_HELD || lock.st === ST_CONVERTING || isClaim(lock);
-    if (!isRecordable || mode === -1) return recorded();
-    s.journal({ op: 'put', record: { ...hold.nodeOwnedRecord(lock), mode } }, recorded, recorded);
+    if (!isRecordable || mode === -1) return recorded(true);
+    s.journal(
+      { op: 'put', record: { ...hold.nodeOwnedRecord(lock), mode } },
+      () => recorded(true),
+      () => recorded(false),
+    );
     this.finish();
   }
 

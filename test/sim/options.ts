@@ -116,6 +116,8 @@ export interface SimOptions {
   reclaimShare: number;
   /** How long a restart may take, ms. */
   restartMs: number;
+  /** Share of node-owned locks that belong to a mount, with files that are opened and closed under them. */
+  fileShare: number;
 }
 
 const LIMITS = deriveTimeLimits({ heartbeatMs: 250, leaseMs: 3000 });
@@ -180,12 +182,14 @@ export function drawOptions(seed: number): SimOptions {
     mastery: 'peer',
     reclaimShare: 0,
     restartMs: 0,
+    fileShare: 0,
   };
   if (hasScript && new Prng(seed, 8).chance(0.5)) drawDevices(options);
   drawServers(options);
   drawSelfEnd(options);
   drawRestarts(options);
   if (options.voters === 2) drawPair(options);
+  options.fileShare = new Prng(seed, 14).pick([0, 0.5, 1]);
   return options;
 }
 

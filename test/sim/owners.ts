@@ -12,6 +12,7 @@ import { EX, type Mode, modeName, NL, PR } from '../../src/protocol/modes.js';
 import { deadlineOf, type Hold, isOver } from './check-holds.js';
 import type { RestartRecord } from './disk.js';
 import type { Life, SimNode } from './node.js';
+import { OpenFiles } from './open-files.js';
 import { Session } from './session.js';
 import { decodeLvb, encodeLvb } from './value.js';
 
@@ -27,6 +28,10 @@ export interface Owned {
   readonly name: string;
   readonly nodeOwned: boolean;
   readonly usesLvb: boolean;
+  /** The mount that a node-owned lock belongs to; '' = none. */
+  readonly door: string;
+  /** A program was told that its file is open, and has not closed it. */
+  isOpen: boolean;
   readonly since: number;
   local: LocalLock | null;
   hold: Hold | null;
@@ -62,6 +67,7 @@ export interface Ask {
   isTry: boolean;
   nodeOwned: boolean;
   usesLvb: boolean;
+  door?: string;
   /** On the node's clock; 0 = none. */
   deadline: number;
   onOutcome?: (ok: boolean) => void;
@@ -77,10 +83,12 @@ class Ghost {
 export class NodeOwners {
   readonly #node: SimNode;
   readonly all = new Set<Owned>();
+  readonly #files: OpenFiles;
   sessions: Session[] = [];
 
   constructor(node: SimNode) {
     this.#node = node;
+    this.#files = new OpenFiles(node);
   }
 
   // --- What happens to the daemon ------------------------------------------------------------------------------------------
@@ -200,6 +208,7 @@ export class NodeOwners {
         if (!this.#node.disk.locks.has(o.hold.id)) {
           world.fail(`S5: n${this.#node.id} told of node-owned ${o.key} but its journal lost it`);
         }
+        this.#files.daemonDied(o);
         o.phase = 'held';
         o.local = null;
         continue;
@@ -295,6 +304,8 @@ export class NodeOwners {
       name: ask.name,
       nodeOwned: ask.nodeOwned,
       usesLvb: ask.usesLvb,
+      door: ask.door ?? '',
+      isOpen: false,
       since: world.queue.now,
       local: null,
       hold: null,
@@ -322,6 +333,7 @@ export class NodeOwners {
         mode: ask.mode,
         try: ask.isTry,
         nodeOwned: ask.nodeOwned,
+        ...(ask.door ? { door: ask.door } : {}),
         lvb: ask.usesLvb,
         who: `n${this.#node.id}`,
         why: '',
@@ -473,6 +485,7 @@ export class NodeOwners {
         end: Number.POSITIVE_INFINITY,
       };
       world.holdCheck.granted(o.hold, now);
+      if (!isClaim) this.#files.began(o);
     }
     if (!isDown && mode === EX && !isClaim) world.holdCheck.token(o.hold as Hold, lock.te, lock.tc);
     if (!isDown && mode > NL && o.usesLvb) this.#checkValue(o, lock);
@@ -670,6 +683,8 @@ export class NodeOwners {
         name: lock.name,
         nodeOwned: true,
         usesLvb: false,
+        door: lock.door,
+        isOpen: false,
         since: world.queue.now,
         local: lock,
         hold: null,
@@ -695,6 +710,7 @@ export class NodeOwners {
     lock.ctx = o;
     this.all.add(o);
     const again = o;
+    this.#files.claimed(again);
     // Without sessions the world is driven by hand: whoever does that releases, too.
     if (world.options.sessionsPerNode > 0) this.#after(again, 50 + this.#node.random.exp(300), () => this.release(again));
     return again;

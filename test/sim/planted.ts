@@ -420,6 +420,22 @@ export const PLANTS: Plant[] = [
           },
       ),
   },
+  {
+    name: 'a file is called open before the journal has it (rule 6)',
+    expect: /^S5: .*rule 6/,
+    seedsMax: 150,
+    tune: filesOnly,
+    patch: () =>
+      replace(
+        Engine.prototype,
+        'setInUse',
+        (old) =>
+          function (this: Engine, now, lock, isInUse, recorded): void {
+            old.call(this, now, lock, isInUse, () => {});
+            recorded(true);
+          },
+      ),
+  },
 ];
 
 type AskingRun = { step: string; ask(step: 'off' | 'verify', methods: readonly string[]): void };
@@ -509,6 +525,16 @@ function isUnused(world: World, node: number, dom: number, name: string): boolea
   if (!(core instanceof NodeCore)) return false;
   const res = core.engine.state.byDom.get(dom)?.resources.get(name);
   return res !== undefined && res.localCount === 0 && !res.hasQueues;
+}
+
+/** Mounts whose daemons are killed all the time. */
+function filesOnly(options: SimOptions): void {
+  busy(options);
+  only(options, ['crash'], 300);
+  options.fence = [['script']];
+  options.nodeOwnedShare = 0.5;
+  options.fileShare = 1;
+  options.diskMs = 10;
 }
 
 /** Three servers and two clients. */

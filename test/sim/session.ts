@@ -83,6 +83,7 @@ export class Session {
       isTry: random.chance(options.tryShare),
       nodeOwned: isNodeOwned,
       usesLvb: !isNodeOwned && random.chance(options.lvbShare),
+      door: isNodeOwned && options.fileShare > 0 && random.chance(options.fileShare) ? 'mount' : '',
       deadline: this.#deadline(),
       ...(isNodeOwned ? { onOutcome: () => this.#nodeOwnedGranted(domain, name) } : {}),
     });
