@@ -13,6 +13,8 @@ export class QuorumChecker {
   readonly #lostAt = new Map<number, number>();
 
   readonly pair: PairChecker;
+  /** Where votes change: the voter sets that any of these nodes may go by; a majority of one of them is enough. */
+  voterSets: ((side: readonly SimNode[]) => number[][]) | null = null;
 
   constructor(leaseMs: number, voters: readonly number[], fail: (text: string) => void) {
     this.#leaseMs = leaseMs;
@@ -34,7 +36,9 @@ export class QuorumChecker {
         }
       }
       this.pair.side(side);
-      const hasQuorum = this.pair.hasQuorum(side.map((n) => n.id));
+      const ids = side.map((n) => n.id);
+      const isMajority = (set: number[]): boolean => set.filter((id) => ids.includes(id)).length * 2 > set.length;
+      const hasQuorum = this.pair.hasQuorum(ids) || (this.voterSets?.(side).some(isMajority) ?? false);
       for (const n of side) this.#set(n.id, hasQuorum, now);
     }
   }

@@ -47,6 +47,7 @@ export class Lab {
       lvbShare: 0,
       nodeOwnedShare: 0,
       mastery: 'peer',
+      voteEveryMs: 0,
     } satisfies Partial<SimOptions>);
     for (const kind of FAULT_KINDS) options.faults[kind] = 0;
     Object.assign(options, override);

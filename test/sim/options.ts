@@ -112,6 +112,8 @@ export interface SimOptions {
   healMs: number;
   /** Who may master, in all domains. */
   mastery: MasteryPolicy;
+  /** Mean time between two changes of who votes, ms; 0 = none. */
+  voteEveryMs: number;
   /** Share of sessions that live on through a restart of their daemon and claim what they had. */
   reclaimShare: number;
   /** How long a restart may take, ms. */
@@ -180,6 +182,7 @@ export function drawOptions(seed: number): SimOptions {
     selfEndMs: 0,
     fenceDelays: [],
     mastery: 'peer',
+    voteEveryMs: 0,
     reclaimShare: 0,
     restartMs: 0,
     fileShare: 0,
@@ -273,6 +276,7 @@ function drawServers(o: SimOptions): void {
   if (!r.chance(0.3)) return;
   o.mastery = 'servers';
   if (r.chance(0.8)) o.voters = r.pick([1, 3, 3, 4, 5].filter((v) => v <= Math.max(1, o.nodes - 1)));
+  if (o.nodes > 3 && o.voters >= 3 && r.chance(0.5)) o.voteEveryMs = r.pick([300, 800]);
 }
 
 /** One line, the same for the same options. */

@@ -4,6 +4,9 @@ import { PLANTS } from './planted.js';
 import { TWO_NODE_PLANTS } from './planted-two.js';
 import { runSeed } from './run.js';
 
+// Each bug has a bounded number of seeds; a busy machine takes its time.
+t.setTimeout(300_000);
+
 for (const plant of [...PLANTS, ...TWO_NODE_PLANTS]) {
   t.test(`finds: ${plant.name}`, async (t) => {
     const undo = plant.patch?.();

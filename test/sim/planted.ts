@@ -40,6 +40,7 @@ export function busy(options: SimOptions): void {
   options.nodes = 3;
   options.voters = 3;
   options.mastery = 'peer';
+  options.voteEveryMs = 0;
   options.domains = 1;
   options.drift = Math.min(options.drift, 0.05);
   options.delayMs = Math.min(options.delayMs, 1);
@@ -389,14 +390,38 @@ export const PLANTS: Plant[] = [
   {
     name: 'without a living server the others master among themselves',
     expect: /^servers: /,
-    seedsMax: 20,
+    seedsMax: 40,
     tune: (o) => {
       servers(o);
       o.voters = 1;
-      only(o, ['reboot', 'stop'], 400);
       o.nodes = 3;
+      o.fence = [['self']];
+      o.nodeOwnedShare = 0;
+      o.hotShare = 0.3;
+      only(o, ['stop'], 300);
     },
     patch: () => alterDomainView((view) => (view.servers.length === 0 ? { ...view, mastery: 'peer' } : view)),
+  },
+  {
+    name: 'a node that has lost its vote goes on as a server',
+    expect: /^(servers|one master|S1|S2|S3): |threw/,
+    seedsMax: 20,
+    tune: (o) => {
+      servers(o);
+      o.nodes = 6;
+      o.voters = 5;
+      o.voteEveryMs = 300;
+      only(o, [], 0);
+    },
+    patch: () => {
+      const had = new WeakMap<object, Set<number>>();
+      return alterDomainView((view, engine) => {
+        const ever = had.get(engine) ?? new Set<number>();
+        had.set(engine, ever);
+        for (const id of view.servers) ever.add(id);
+        return { ...view, servers: view.members.map((m) => m.node).filter((id) => ever.has(id)) };
+      });
+    },
   },
   {
     name: 'a machine that ends itself counts as ended as soon as its lease is over (rule 2)',
@@ -546,14 +571,14 @@ function servers(options: SimOptions): void {
 }
 
 /** Every engine gets another domain view than the log has. */
-function alterDomainView(change: (view: DomainView) => DomainView): () => void {
+function alterDomainView(change: (view: DomainView, engine: object) => DomainView): () => void {
   type Inner = { applyDomain(view: DomainView): void };
   return replace(
     Engine.prototype as unknown as Inner,
     'applyDomain',
     (old) =>
       function (this: Inner, view: DomainView): void {
-        old.call(this, change(view));
+        old.call(this, change(view, this));
       },
   );
 }

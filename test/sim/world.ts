@@ -23,6 +23,7 @@ import type { FaultKind, SimOptions } from './options.js';
 import type { Owned } from './owners.js';
 import { Prng } from './prng.js';
 import { Trace } from './trace.js';
+import { Votes } from './votes.js';
 
 export type CoreFactory = (init: CoreInit, out: CoreOutput) => CoreApi;
 
@@ -107,6 +108,7 @@ export class World {
     for (const n of this.nodes) queue.after(this.faultRandom.exp(30), () => n.start());
     this.faults.begin();
     new Operator(this).begin();
+    new Votes(this).begin();
     this.#sampleMasters();
     this.runFor(options.calmMs + options.faultPhaseMs);
     return this.finish();
