@@ -18,8 +18,10 @@ import type {
   FenceStepEntry,
   FenceStepsData,
   FenceTrustData,
+  LostHistoryData,
   NodeEntry,
   NodesData,
+  StatusData,
 } from '../protocol/admin.js';
 import { TsdlmError } from '../protocol/errors.js';
 import type { Context } from './context.js';
@@ -53,6 +55,17 @@ export function fenceCommand(program: Command, context: () => Context): void {
     .option('-w, --wait <duration>', 'how long to wait until it counts as fenced', '60s')
     .action((name: string, flags: { yesIHaveVerified?: string; wait: string }) =>
       order(context(), 'fence-confirm', name, flags.yesIHaveVerified, flags.wait, ''),
+    );
+  fence
+    .command('alone')
+    .description(
+      'go on from this node without the other of two voters, giving up whatever that one did last: all locks are void; its name is asked for a second time',
+    )
+    .argument('<node>', 'name of the other voter, which you have verified to be off for good')
+    .option('--accept-lost-history <node>', 'its name a second time, instead of being asked')
+    .option('-w, --wait <duration>', 'how long to wait until this node leads', '60s')
+    .action((name: string, flags: { acceptLostHistory?: string; wait: string }) =>
+      alone(context(), name, flags.acceptLostHistory, flags.wait),
     );
   fence
     .command('history')
@@ -99,6 +112,46 @@ export function fenceCommand(program: Command, context: () => Context): void {
 }
 
 type Verb = 'fence-node' | 'fence-confirm';
+
+/** Has the node that is asked go on without the other of two voters, and waits until it is a member again. */
+async function alone(c: Context, name: string, again: string | undefined, wait: string): Promise<void> {
+  const waitMs = parseDuration(wait, '--wait');
+  const { uid, username } = userInfo();
+  await c.withClient(`tsdlm fence alone, uid ${uid} ${username}`, async (client) => {
+    const { waitsFor, node } = (await client.admin('status')) as StatusData;
+    const typed = again ?? (await askAlone(name, node.name, waitsFor?.why ?? ''));
+    if (typed !== name) {
+      throw new TsdlmError(
+        'TSDLM_USAGE',
+        `the second name ${JSON.stringify(typed.slice(0, 80))} is not ${name}: nothing was done`,
+      );
+    }
+    const data = (await client.admin('fence-lost-history', { node: name })) as LostHistoryData;
+    const end = Date.now() + waitMs;
+    for (;;) {
+      const status = (await client.admin('status')) as StatusData;
+      if (status.isMember && status.leader?.id === status.node.id && status.epoch >= data.epoch) {
+        c.print(
+          { node: status.node.name, without: name, epoch: status.epoch },
+          (d) => `${d.node} goes on without ${d.without}, epoch ${d.epoch}\n`,
+        );
+        return;
+      }
+      if (Date.now() >= end)
+        throw new TsdlmError('TSDLM_TIMEOUT', `${status.node.name} does not lead yet; tsdlm status says why`);
+      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+    }
+  });
+}
+
+async function askAlone(name: string, self: string, why: string): Promise<string> {
+  process.stderr.write(
+    `${why === '' ? '' : `${self}: ${why}.\n`}Going on without ${name} gives up whatever it did since ${self} knew of it, and makes all locks void. If ${name} runs, ` +
+      `or ever starts again with its state directory, two clusters act at the same time.\n` +
+      `Only go on when ${name} is off, and will be wiped before it comes back.\n`,
+  );
+  return askAgain();
+}
 
 /** Gives an order about a node, its name typed twice, and waits until the node is over. */
 export async function order(
@@ -191,6 +244,10 @@ async function askName(verb: Verb, name: string): Promise<string> {
           `Only go on when you have seen yourself that ${name} is off or was restarted.\n`
       : `This ends ${name}, with all that runs there.\n`,
   );
+  return askAgain();
+}
+
+async function askAgain(): Promise<string> {
   process.stderr.write('The name of the node once more: ');
   const lines = createInterface({ input: process.stdin });
   try {

@@ -104,8 +104,17 @@ function statusText(s: StatusData, dlm: Found): string {
     ['role', roleText(s)],
     ['epoch', String(s.epoch)],
     ['leader', s.leader === null ? 'none' : `${s.leader.name} (${s.leader.id})`],
-    ['lease', s.leaseLeftMs > 0 ? `${formatDuration(s.leaseLeftMs)} left` : 'none: nothing is granted here'],
+    [
+      'lease',
+      s.leaseLeftMs > 0
+        ? `${formatDuration(s.leaseLeftMs)} left`
+        : `none: nothing is granted here${s.isSuspended ? ', what is held is kept (suspended)' : ''}`,
+    ],
     ['domains', s.domains.length === 0 ? '-' : s.domains.map(domainText).join(', ')],
+    ...(s.waitsFor === null ? [] : [['waits for', `${s.waitsFor.node.name}: ${s.waitsFor.why}`] as [string, string]]),
+    ...(s.alone === null
+      ? []
+      : [['alone', `${s.alone.survivor.name} went on without ${s.alone.peer.name} (${s.alone.method})`] as [string, string]]),
     ['members', members === '' ? '-' : members],
     ['links', links === '' ? '-' : links],
     [

@@ -181,6 +181,7 @@ export class Admin {
   #status(): StatusData {
     const h = this.#host;
     const view = h.core.view;
+    const { alone } = view;
     const me = view.nodes.find((n) => n.id === h.self);
     const now = h.now();
     return {
@@ -199,6 +200,8 @@ export class Admin {
       leader: h.core.leader === 0 ? null : this.#ref(h.core.leader),
       leaseLeftMs: Math.max(0, Math.round(h.core.leaseUntil - now)),
       isSuspended: h.core.isSuspended,
+      waitsFor: this.#waitsFor(),
+      alone: alone && { survivor: this.#ref(alone.survivor), peer: this.#ref(alone.peer), method: alone.method },
       members: view.nodes.map((n) => ({ id: n.id, name: n.name, state: n.state, voter: n.voter, witness: n.witness })),
       limits: {
         heartbeatMs: h.limits.heartbeatMs,
@@ -229,9 +232,17 @@ export class Admin {
       );
   }
 
+  #waitsFor(): { node: NodeRef; why: string } | null {
+    const waiting = this.#host.core.waitingFor;
+    return waiting && { node: this.#ref(waiting.node), why: waiting.why };
+  }
+
   #suspended(): string[] {
-    if (!this.#host.core.isSuspended) return [];
+    const waits = this.#waitsFor();
+    const text = waits === null ? [] : [`this node needs node ${waits.node.name}: ${waits.why}`];
+    if (!this.#host.core.isSuspended) return text;
     return [
+      ...text,
       'this node is suspended: it has no quorum and grants nothing; its owners keep what they hold, for nobody is granted it before this machine was fenced',
     ];
   }

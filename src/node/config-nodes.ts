@@ -2,6 +2,9 @@
  * The `[[nodes]]` of the configuration: who they are, where they are reached, who votes, how each is fenced.
  */
 import type { FenceMethodConfig } from '../fence/types.js';
+import { duelGapMs, FENCE_DELAY_MAX_MS, type FenceDelay, leastDifference } from '../membership/duel.js';
+import { deviceLevels } from '../membership/fence-levels.js';
+import type { TimeLimits } from '../membership/time-limits.js';
 import type { NodeConfig } from '../membership/types.js';
 import { NODE_MAX } from '../protocol/ids.js';
 import { VOTERS_MAX } from '../protocol/limits.js';
@@ -14,6 +17,7 @@ import { nearest } from './nearest.js';
 export interface ConfiguredNode extends NodeConfig {
   host: string;
   port: number;
+  fenceDelay: FenceDelay;
 }
 
 const LEVELS_MAX = 8;
@@ -48,6 +52,32 @@ function readRole(table: TableReader, complaints: Complaints): Role {
   return role ?? (voter === false ? 'member' : 'voter');
 }
 
+/** Two voters that can end each other by device, lower number first; null when there are not exactly two such. */
+export function duellists(nodes: readonly ConfiguredNode[]): [ConfiguredNode, ConfiguredNode] | null {
+  const voters = nodes.filter((n) => n.voter).sort((a, b) => a.id - b.id);
+  const [low, high] = voters;
+  if (low === undefined || high === undefined || voters.length > 2 || low.witness || high.witness) return null;
+  return deviceLevels(low.fence).length > 0 && deviceLevels(high.fence).length > 0 ? [low, high] : null;
+}
+
+/** Two nodes that reach each other's fence devices must not shoot at the same moment. */
+export function checkDuel(nodes: readonly ConfiguredNode[], limits: TimeLimits, complaints: Complaints, line: number): void {
+  const pair = duellists(nodes);
+  if (pair === null) return;
+  const gapMs = duelGapMs(limits);
+  const least = leastDifference(pair[0].fenceDelay, pair[1].fenceDelay, gapMs);
+  if (least >= gapMs) return;
+  const [a, b] = pair.map(
+    (n) => `${n.name} (fence_delay_base_ms = ${n.fenceDelay.baseMs}, fence_delay_max_ms = ${n.fenceDelay.maxMs})`,
+  );
+  complaints.at(
+    line,
+    `nodes ${a} and ${b} are the two voters and can end each other: when the link between them breaks both may do so at once, for the delays ` +
+      `before the one and before the other may differ by only ${least} ms, and must by ${gapMs}: give one of the two fence_delay_base_ms = 5000, ` +
+      'or both the same fence_delay_base_ms and fence_delay_max_ms = 10000',
+  );
+}
+
 /** Reads all nodes. `top` is the whole file; `defaultPort` for nodes that name none. */
 export function readNodes(
   top: TableReader,
@@ -79,6 +109,9 @@ export function readNodes(
     if (witness && table.keys().includes('fence')) {
       complaints.at(table.lineOf('fence'), 'a witness owns nothing, only its lease is waited for: remove fence');
     }
+    const baseMs = table.integer('fence_delay_base_ms', 0, FENCE_DELAY_MAX_MS, ' milliseconds') ?? 0;
+    const maxMs = table.integer('fence_delay_max_ms', 0, FENCE_DELAY_MAX_MS, ' milliseconds') ?? 0;
+    const fenceDelay = { baseMs, maxMs };
     table.finish();
     const has = table.keys();
     for (const key of ['name', 'id', 'host']) {
@@ -97,7 +130,8 @@ export function readNodes(
         complaints.at(table.lineOf('name'), `name "${name}" is already taken at ${complaints.place(before)}`);
       else names.set(name, table.lineOf('name'));
     }
-    if (name !== undefined && id !== undefined) nodes.push({ id, name, voter, witness, fence, host: host ?? '127.0.0.1', port });
+    if (name !== undefined && id !== undefined)
+      nodes.push({ id, name, voter, witness, fence, fenceDelay, host: host ?? '127.0.0.1', port });
   }
   if (tables.length > 0 && voters === 0) complaints.at(tables[0]?.line ?? 1, 'no node votes: set voter = true on at least one');
   if (voters > VOTERS_MAX) {

@@ -13,6 +13,7 @@ import { dirname, isAbsolute, resolve } from 'node:path';
 import { secretFileFault } from '../fence/secret-file.js';
 import type { SelfEndConfig } from '../fence/self-end.js';
 import type { FenceMethodConfig } from '../fence/types.js';
+import { NO_DELAY } from '../membership/duel.js';
 import { deriveTimeLimits, type TimeLimits, type TimeLimitsInput } from '../membership/time-limits.js';
 import { MASTERY_POLICIES, type MasteryPolicy, type NodeConfig } from '../membership/types.js';
 import { TsdlmError } from '../protocol/errors.js';
@@ -21,7 +22,7 @@ import { DOMAINS_MAX } from '../protocol/limits.js';
 import { defaultSocketPath, defaultStateDir, PEER_PORT } from '../protocol/paths.js';
 import { readFenceMethods } from './config-fence.js';
 import { defaultFilesSocket, type FilesConfig, readFiles } from './config-files.js';
-import { type ConfiguredNode, readNodes } from './config-nodes.js';
+import { type ConfiguredNode, checkDuel, duellists, readNodes } from './config-nodes.js';
 import { Complaints, TableReader } from './config-reader.js';
 import { readSelfEnd } from './config-self-end.js';
 import { LOG_LEVELS, type LogLevel } from './log.js';
@@ -275,6 +276,7 @@ export function loadConfig(source: ConfigSource = {}): Config {
           name: overrides.node ?? nodeName ?? (host || 'node1'),
           voter: true,
           fence: [['self']],
+          fenceDelay: NO_DELAY,
           host: '127.0.0.1',
           port: DEFAULT_PORT,
         },
@@ -312,6 +314,7 @@ export function loadConfig(source: ConfigSource = {}): Config {
   // In a cluster of one nobody else is granted what this node holds, whatever becomes of its lease.
   const filesAllowed = nodeOwnedAllowed || nodes.length === 1;
   if (files.isAsked && !filesAllowed && self !== undefined) complaints.at(top.lineOf('files'), `[files]: ${FILES_REFUSED}`);
+  checkDuel(nodes, limits, complaints, top.lineOf('nodes'));
   complaints.throwIfAny();
   const me = self as ConfiguredNode;
   const socketPath = overrides.socket ?? socket ?? defaultSocketPath(env, uid);
@@ -353,8 +356,11 @@ export function loadConfig(source: ConfigSource = {}): Config {
 function warningsOf(nodes: ConfiguredNode[], methods: Map<string, FenceMethodConfig>, unsafe: boolean): string[] {
   const warnings: string[] = [];
   const voters = nodes.filter((n) => n.voter).length;
-  if (voters === 2) warnings.push('two voters: when one of them dies the other stops too; a third voter would let it go on');
-  else if (voters % 2 === 0) warnings.push(`${voters} voters stand no more failures than ${voters - 1}`);
+  if (voters === 2 && duellists(nodes) === null) {
+    warnings.push(
+      'two voters: when one of them dies the other stops too; fence devices for both, a witness or a third voter would let it go on',
+    );
+  } else if (voters > 2 && voters % 2 === 0) warnings.push(`${voters} voters stand no more failures than ${voters - 1}`);
   const used = new Set(nodes.flatMap((n) => n.fence.flat()));
   for (const name of methods.keys()) if (!used.has(name)) warnings.push(`fence method "${name}" is used by no node`);
   if (unsafe) warnings.push('unsafe_node_owned: a node that is cut off may keep node-owned locks that others were granted');
@@ -371,7 +377,9 @@ export function votersOf(nodes: readonly NodeConfig[]): NodeId[] {
  * over the key, addresses and paths, nor the time limits, which the handshake compares by themselves.
  */
 export function configChecksum(config: Pick<Config, 'cluster' | 'nodes' | 'mastery' | 'domains'>): string {
-  const nodes = [...config.nodes].sort((a, b) => a.id - b.id).map((n) => [n.id, n.name, n.voter, n.witness ?? false, n.fence]);
+  const nodes = [...config.nodes]
+    .sort((a, b) => a.id - b.id)
+    .map((n) => [n.id, n.name, n.voter, n.witness ?? false, n.fence, n.fenceDelay.baseMs, n.fenceDelay.maxMs]);
   const domains = [...config.domains].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, d]) => [name, d.mastery]);
   return createHash('sha256')
     .update(JSON.stringify([config.cluster, nodes, config.mastery, domains]))

@@ -158,12 +158,13 @@ export class Daemon {
       {
         self: config.self.id,
         incarnation,
-        nodes: config.nodes.map(({ id, name, voter, witness, fence, host, port }) => ({
+        nodes: config.nodes.map(({ id, name, voter, witness, fence, fenceDelay, host, port }) => ({
           id,
           name,
           voter,
           witness: witness ?? false,
           fence,
+          fenceDelay,
           host,
           port,
         })),

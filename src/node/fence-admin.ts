@@ -9,6 +9,7 @@ import type { NodeCore } from '../core/node-core.js';
 import type { FenceDevice, FenceMonitor } from '../fence/monitor.js';
 import type { FenceRunner } from '../fence/runner.js';
 import { isDistrusted, openFence } from '../membership/fence-record.js';
+import { LOST_HISTORY_EPOCHS } from '../membership/sole-voter.js';
 import type { FenceRecord, FenceVerdict } from '../membership/types.js';
 import type {
   FenceCheckData,
@@ -18,6 +19,7 @@ import type {
   FenceStepEntry,
   FenceStepsData,
   FenceTrustData,
+  LostHistoryData,
   NodeRef,
 } from '../protocol/admin.js';
 import { type ErrorCode, TsdlmError } from '../protocol/errors.js';
@@ -84,9 +86,24 @@ export class FenceAdmin {
       case 'fence-node':
       case 'fence-confirm':
         return this.#order(verb, args, by);
+      case 'fence-lost-history':
+        return this.#lostHistory(args.node, by);
       default:
         throw new TsdlmError('TSDLM_USAGE', `unknown administration verb ${JSON.stringify(verb.slice(0, 40))}`);
     }
+  }
+
+  /** By this node itself, for there is no leader: it goes on without the other of two voters (rule 13). */
+  #lostHistory(name: unknown, by: string): LostHistoryData {
+    const { core, now, log } = this.#host;
+    const node = core.view.nodes.find((n) => n.name === name);
+    if (node === undefined) throw unknownNode(name);
+    const before = core.view.epoch;
+    log('warn', 'lost-history-asked', { node: node.name, by, epoch: before });
+    const verdict = core.acceptLostHistory(now(), node.id, short(by, BY_CHARS));
+    log('warn', 'lost-history', { node: node.name, by, ...verdict });
+    if (!verdict.ok) throw new TsdlmError('TSDLM_NOT_ALLOWED', verdict.text);
+    return { node: node.name, epoch: before + LOST_HISTORY_EPOCHS };
   }
 
   /** A question of another daemon. */

@@ -17,6 +17,7 @@
  *   fence-check    FenceCheckArgs     FenceCheckData     the daemon; takes as long as the slowest device
  *   fence-node     FenceOrderArgs     FenceOrderData     the leader (TSDLM_NOT_ALLOWED with the reason when it refuses)
  *   fence-confirm  FenceOrderArgs     FenceOrderData     the leader (likewise)
+ *   fence-lost-history  LostHistoryArgs  LostHistoryData   the daemon itself, one of two voters that waits for the other
  *   fence-trust    FenceTrustArgs     FenceTrustData     the leader, through the log
  *   table-step     TableGoal          TableStepData      the leader (src/protocol/table-goal.ts)
  *   files-free     FilesFreeArgs      FilesFreeData      the daemon
@@ -86,6 +87,10 @@ export interface StatusData {
   leaseLeftMs: number;
   /** No lease, but what is held here is kept: nobody frees it before this machine was seen off (rule 20). */
   isSuspended: boolean;
+  /** One of two voters that can not go on: which node it needs, and why; null = it is not so. */
+  waitsFor: { node: NodeRef; why: string } | null;
+  /** One of two voters went on alone; `peer` gets its vote back when it is here and has caught up (rule 13). */
+  alone: { survivor: NodeRef; peer: NodeRef; method: string } | null;
   members: { id: number; name: string; state: string; voter: boolean; witness: boolean }[];
   /** `isSettling`: a change is in force, and who waits for a lease still counts by the former limits (rule 14). */
   limits: {
@@ -115,6 +120,15 @@ export interface StatusData {
 export interface EndData {
   node: NodeRef;
   pid: number;
+}
+export interface LostHistoryArgs {
+  /** Name of the other voter, whose history is given up. */
+  node: string;
+}
+export interface LostHistoryData {
+  node: string;
+  /** Epoch that all tokens and views are above from now on. */
+  epoch: number;
 }
 
 export interface NodesData {

@@ -25,6 +25,8 @@ const STATUS: StatusData = {
   leader: n2,
   leaseLeftMs: 2800,
   isSuspended: false,
+  waitsFor: null,
+  alone: null,
   members: [
     { ...n1, state: 'in', voter: true, witness: false },
     { ...n2, state: 'suspect', voter: false, witness: false },

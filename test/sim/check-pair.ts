@@ -23,6 +23,8 @@ export class PairChecker {
   /** Disks that have the leave of this node, as node/startCount. */
   readonly #left = new Map<string, Set<number>>();
   changed: () => void = () => {};
+  /** The daemon life that runs on a node, 0 = none. */
+  lifeOf: (node: number) => number = () => 0;
   /** An operator has given up what the other knows. */
   readonly ordered = new Set<number>();
 
@@ -68,6 +70,10 @@ export class PairChecker {
       if (this.sole !== 0 && this.sole !== node) this.#fail(`S4: n${node} goes on alone, but n${this.sole} is the only voter`);
       if (hit === undefined || hit.by !== node || hit.startCount < cmd.startCount) {
         this.#fail(`S4: n${node} goes on alone, but its device has not switched n${cmd.peer}/${cmd.startCount} off`);
+      }
+      const life = this.lifeOf(node);
+      if (life !== 0 && this.sole !== node && this.#full.get(node) !== life) {
+        this.#fail(`S4: n${node} goes on alone, but since its start it was not together with n${cmd.peer} while both had a vote`);
       }
       this.#set(node);
     } else if (cmd.c === 'lostHistory' && cmd.node === node) {

@@ -3,7 +3,7 @@
  */
 import type { Mode } from '../../src/protocol/modes.js';
 import type { PeerMessage } from '../../src/protocol/peer-messages.js';
-import { drawOptions, FAULT_KINDS, type SimOptions } from './options.js';
+import { drawOptions, FAULT_KINDS, PAIR_FAULTS, type SimOptions } from './options.js';
 import type { Owned } from './owners.js';
 import { realCore } from './run.js';
 import { World } from './world.js';
@@ -49,7 +49,7 @@ export class Lab {
       mastery: 'peer',
       voteEveryMs: 0,
     } satisfies Partial<SimOptions>);
-    for (const kind of FAULT_KINDS) options.faults[kind] = 0;
+    for (const kind of [...FAULT_KINDS, ...PAIR_FAULTS]) options.faults[kind] = 0;
     Object.assign(options, override);
     this.leaseMs = options.limits.leaseMs;
     this.world = new World({ options, makeCore: realCore });

@@ -14,7 +14,7 @@ import { Raft } from '../../src/membership/raft.js';
 import { Replication } from '../../src/membership/raft-replication.js';
 import type { Command, DomainView } from '../../src/membership/types.js';
 import type { LockMessage, PeerMessage } from '../../src/protocol/peer-messages.js';
-import { FAULT_KINDS, type FaultKind, type SimOptions } from './options.js';
+import { FAULT_KINDS, type FaultKind, PAIR_FAULTS, type SimOptions } from './options.js';
 import type { World } from './world.js';
 
 export interface Plant {
@@ -30,7 +30,7 @@ export interface Plant {
 }
 
 export function only(options: SimOptions, kinds: FaultKind[], everyMs: number): void {
-  for (const kind of FAULT_KINDS) options.faults[kind] = kinds.includes(kind) ? 1 : 0;
+  for (const kind of [...FAULT_KINDS, ...PAIR_FAULTS]) options.faults[kind] = kinds.includes(kind) ? 1 : 0;
   options.faultEveryMs = everyMs;
   options.faultPhaseMs = Math.min(options.faultPhaseMs, 8000);
 }

@@ -84,6 +84,7 @@ export class World {
     const voters = Array.from({ length: options.voters }, (_, i) => i + 1);
     this.quorumCheck = new QuorumChecker(options.limits.leaseMs, voters, fail);
     this.quorumCheck.pair.changed = () => this.topologyChanged();
+    this.quorumCheck.pair.lifeOf = (id) => this.node(id).life?.uid ?? 0;
     this.masterCheck = new MasterChecker(fail);
     this.network = new Network(this);
     this.fencer = new Fencer(this);
