@@ -26,6 +26,7 @@ const WEIGHTS = {
   stopClient: 3,
   stopMachine: 2,
   leave: 2,
+  restart: 3,
   reset: 2,
   unplug: 3,
   oneWay: 3,
@@ -36,6 +37,8 @@ const WEIGHTS = {
   clock: 2,
   restartAll: 0.4,
 };
+/** A restart that finds no quorum may wait for one. */
+const RESTART_MS_MAX = 20_000;
 export type FaultKind = keyof typeof WEIGHTS;
 
 /** Kinds that need a machine which no other fault has in its hands. */
@@ -46,6 +49,7 @@ const NEEDS_MACHINE: ReadonlySet<FaultKind> = new Set([
   'stopClient',
   'stopMachine',
   'leave',
+  'restart',
   'reset',
 ]);
 
@@ -91,6 +95,12 @@ async function onMachine(kind: FaultKind, machine: Machine, at: number, lasts: n
     case 'leave':
       await machine.end(daemon, 'SIGTERM');
       await pause(lasts);
+      machine.startDaemon();
+      break;
+    case 'restart':
+      if (!(await machine.askRestart(RESTART_MS_MAX)))
+        c.note(`restart of ${machine.name} did not come to its end, it was killed`);
+      await pause(lasts / 2);
       machine.startDaemon();
       break;
     case 'killClient':

@@ -9,8 +9,9 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { closeSync, existsSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { monotonicMs } from '../../src/client/index.js';
+import { connect, monotonicMs } from '../../src/client/index.js';
 import { TSDLMD } from '../fixtures/cluster.js';
 import type { Net } from './net.js';
 
@@ -175,6 +176,26 @@ export class Machine {
       child.once('exit', (code) => resolve(code));
       child.kill(signal);
     });
+  }
+
+  /** A clean restart (rule 23): the daemon hands over, tells owners their deadline and ends. False when it had to be killed. */
+  async askRestart(limitMs: number): Promise<boolean> {
+    const { daemon } = this;
+    if (!daemon || daemon.exitCode !== null || daemon.signalCode !== null) return true;
+    this.#expected.add(daemon);
+    const ended = new Promise<boolean>((resolve) => daemon.once('exit', () => resolve(true)));
+    try {
+      const client = await connect({ socket: this.socket, label: 'chaos', reconnect: false, connectTimeout: 1000 });
+      // Whatever it answers, its end is what counts.
+      await Promise.race([client.admin('restart').catch(() => null), ended]);
+      client.connection.destroy();
+    } catch {
+      // It is just starting, or going.
+    }
+    if (await Promise.race([ended, pause(limitMs, false, { ref: false })])) return true;
+    daemon.kill('SIGKILL');
+    await ended;
+    return false;
   }
 
   /** What a client calls itself in its records. */
