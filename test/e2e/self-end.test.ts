@@ -90,6 +90,19 @@ t.test('watchdog', { timeout: 120_000 }, async (t) => {
       await w.cluster.node(3).restart();
     },
   );
+  await t.test('rule 23: a restart disarms it, and keeps what the node owns', async (t) => {
+    await owned(w, 3, 'vip');
+    const { firedAt } = dog(3);
+    const since = w.cluster.node(3).log.length;
+    const asked = await w.cluster.run(3, ['restart']);
+    t.equal(asked.code, 0, asked.stderr);
+    await w.cluster.node(3).ended();
+    t.notOk(dog(3).isArmed);
+    await w.cluster.node(3).restart();
+    await w.cluster.node(3).waitLog('it is armed again', (l) => l.event === 'self-end-armed', 15_000, since);
+    t.equal(dog(3).firedAt, firedAt);
+    t.match((await w.cluster.show(1, 'vip')).holders, [{ node: { id: 3 }, isNodeOwned: true }]);
+  });
   await w.judge();
 });
 

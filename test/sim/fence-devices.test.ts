@@ -10,6 +10,7 @@ t.setTimeout(600_000);
 
 function withDevices(o: SimOptions): void {
   o.fenceFail = Math.min(o.fenceFail, 0.3);
+  o.mastery = 'peer';
   drawDevices(o);
 }
 
