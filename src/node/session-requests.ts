@@ -48,6 +48,14 @@ export class SessionRequests {
   }
 
   lock(session: Session, m: Message<'ClientLock'>): void {
+    const known = session.holds.get(m.rid);
+    if (known?.isUnasked === true) {
+      // Asked of the daemon before, whose record has it: the client had not been told its place yet.
+      known.isUnasked = false;
+      if (known.isGranted && known.lock !== null) this.#tellGranted(session, m.rid, known.lock);
+      else this.#fresh.push(known);
+      return;
+    }
     if (session.holds.has(m.rid) || session.converting.has(m.rid)) {
       session.deny(m.rid, 'TSDLM_BAD_ARGUMENT', `request number ${m.rid} is in use in this session`);
       return;
