@@ -104,6 +104,7 @@ export function redrive(s: EngineState, lock: Lock): void {
 }
 
 function sendConvert(s: EngineState, lock: Lock): void {
+  lock.isHeldBack = false;
   s.send(lock.res.domain, lock.res.owner, {
     k: 'ConvertRequest',
     name: lock.res.name,
@@ -118,6 +119,7 @@ function sendConvert(s: EngineState, lock: Lock): void {
 }
 
 function sendUnlock(s: EngineState, lock: Lock): void {
+  lock.isHeldBack = false;
   s.send(lock.res.domain, lock.res.owner, {
     k: 'UnlockRequest',
     name: lock.res.name,
@@ -140,6 +142,7 @@ export function convert(s: EngineState, lock: Lock, mode: Mode, isTry: boolean):
   lock.flags = isTry ? lock.flags | LOCK_TRY : lock.flags & ~LOCK_TRY;
   lock.want = mode;
   lock.st = ST_CONVERTING;
+  lock.isHeldBack = false;
   s.clock.advance();
   lock.se = s.clock.epoch;
   lock.sc = s.clock.counter;
@@ -166,7 +169,9 @@ function sendOrServeConvert(s: EngineState, lock: Lock): void {
   const res = lock.res;
   if (isServedHere(s, res)) {
     serve.convert(s, res, lock, lock.want as Mode, (lock.flags & LOCK_TRY) !== 0, lock.putState, lock.putLvb);
-  } else if (res.owner !== s.self && res.owner !== 0) {
+  } else if (res.owner === s.self) {
+    lock.isHeldBack = true;
+  } else if (res.owner !== 0) {
     sendConvert(s, lock);
   }
 }
@@ -174,6 +179,7 @@ function sendOrServeConvert(s: EngineState, lock: Lock): void {
 /** Releases a held lock. A node-owned one leaves the journal first (rule 3). */
 export function unlock(s: EngineState, lock: Lock): void {
   lock.st = ST_UNLOCKING;
+  lock.isHeldBack = false;
   lock.want = -1;
   lock.mayLeave = false;
   if (lock.nodeOwned) {
@@ -191,7 +197,8 @@ function finishUnlock(s: EngineState, lock: Lock): void {
   if (isServedHere(s, res)) serve.unlock(s, res, lock, lock.putState, lock.putLvb);
   else if (res.owner === 0)
     onUnlocked(s, lock); // Nobody is left who would have to know: the hold ends here.
-  else if (res.owner !== s.self) sendUnlock(s, lock);
+  else if (res.owner === s.self) lock.isHeldBack = true;
+  else sendUnlock(s, lock);
 }
 
 /** The owner gives the request up. True when it ended here and now (the caller tells the owner). */

@@ -80,6 +80,8 @@ export class Lock implements LocalLock {
   isReleaseWished = false;
   /** A cancel was sent for the request under way. */
   isCancelling = false;
+  /** The release or conversion under way waits here for the barrier, after which we master: nobody has seen it. */
+  isHeldBack = false;
   /** The release or conversion under way may leave the node: the journal knows of it where it has to first (rule 3). */
   mayLeave = true;
   /** A BAST that came before the grant it belongs to; applied at the grant (rule 25). -1 none. */

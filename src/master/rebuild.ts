@@ -31,7 +31,7 @@ export const REG_RELEASING = 0x10;
 export function registration(lock: Lock, now: Millis): RegisteredLock | null {
   if (lock.st < ST_LOCKING || lock.st > ST_UNLOCKING) return null;
   // Until its journal has forgotten a node-owned lock it is held, whatever its owner wants (rule 3).
-  const isReleasing = lock.st === ST_UNLOCKING && lock.mayLeave;
+  const isReleasing = lock.st === ST_UNLOCKING && lock.mayLeave && !lock.isHeldBack;
   if (isReleasing && lock.mode !== EX) return null;
   const isTry = (lock.flags & LOCK_TRY) !== 0;
   // A claim of before a restart that its master has not confirmed is a lock that is held, not one that is asked for.
@@ -63,7 +63,7 @@ export function registration(lock: Lock, now: Millis): RegisteredLock | null {
 
 /** The mode a lock certainly has: the lower one while a down-conversion is under way. */
 export function modeInForce(lock: Lock): Mode | -1 {
-  if (lock.st === ST_CONVERTING && lock.mayLeave && lock.want !== -1 && lock.want < lock.mode) return lock.want;
+  if (lock.st === ST_CONVERTING && lock.mayLeave && !lock.isHeldBack && lock.want !== -1 && lock.want < lock.mode) return lock.want;
   return lock.mode;
 }
 
@@ -105,7 +105,7 @@ export function fillQueues(res: LockRes, all: Lock[], handed: Rebuild['handed'])
   const blocked: Lock[] = [];
   let copy: Lock | null = null;
   for (const lock of locks) {
-    if ((lock.st === ST_UNLOCKING && lock.mayLeave) || lock.isReleasing) continue;
+    if ((lock.st === ST_UNLOCKING && lock.mayLeave && !lock.isHeldBack) || lock.isReleasing) continue;
     if (lock.mode === -1 && (lock.flags & (LOCK_RECLAIM | WAIT_CLAIM)) === LOCK_RECLAIM) {
       lock.mode = lock.want as Mode;
       lock.want = -1;

@@ -484,10 +484,15 @@ function repeatLocally(s: EngineState, res: LockRes, lock: Lock): void {
     }
   } else if (lock.st === ST_CONVERTING) {
     if (!lock.mayLeave) return;
+    lock.isHeldBack = false;
     if (lock.isCancelling && lock.q !== Q_GRANTED) serve.cancel(s, res, lock);
     else if (lock.q === Q_GRANTED) {
       serve.convert(s, res, lock, lock.want as Mode, (lock.flags & LOCK_TRY) !== 0, lock.putState, lock.putLvb);
     }
+  } else if (lock.st === ST_UNLOCKING && lock.isHeldBack) {
+    // Its value goes with it: nobody else can have written since.
+    lock.isHeldBack = false;
+    serve.unlock(s, res, lock, lock.putState, lock.putLvb);
   } else if (lock.st === ST_UNLOCKING && lock.mayLeave) {
     // Its hold has ended; whether the old master knew does not matter any more (see registration).
     s.hooks.unlocked(lock);

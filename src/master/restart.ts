@@ -49,7 +49,8 @@ function claimOf(s: EngineState, lock: Lock): ClaimedLock | null {
     domain: lock.domain,
     name: lock.name,
     mode,
-    want: isTry || wished <= mode ? -1 : wished,
+    // A conversion that is being cancelled its owner does not want any more.
+    want: isTry || lock.isCancelling || wished <= mode ? -1 : wished,
     nodeOwned: lock.nodeOwned,
     lvb: (lock.flags & LOCK_LVB) !== 0,
     te: lock.te,

@@ -186,6 +186,12 @@ export class SessionRequests {
   /** A claim of a client for what was in the record. */
   #found(session: Session, hold: Hold, m: Message<'ClientReclaim'>): void {
     hold.isUnasked = false;
+    if (hold.asked !== 0 && hold.isGranted && hold.asked !== m.convert && hold.lock !== null) {
+      // Its client gave the conversion up meanwhile.
+      session.converting.delete(hold.asked);
+      hold.asked = 0;
+      this.#o.core.cancel(this.#o.now(), hold.lock);
+    }
     if (hold.isClaimed) {
       hold.reclaim = m.rid;
     } else if (hold.isGranted && hold.lock !== null) {

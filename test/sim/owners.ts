@@ -153,6 +153,7 @@ export class NodeOwners {
       o.away = null;
       const isOver = o.hold !== null && deadlineOf(o.hold) <= world.queue.now;
       const isWanted = !isOver && !(o.isUnwanted && o.hold);
+      if (!isWanted) this.#giveUp(o);
       if (life.hasRecord && o.local) {
         // The daemon has it; what it has said meanwhile is told now.
         const { local, missed } = o;
@@ -392,18 +393,23 @@ export class NodeOwners {
     this.#guarded(o, o.life, (now) => o.life.core.cancel(now, local));
   }
 
+  /** The owner acts under its lock no more, though no daemon has been told. */
+  #giveUp(o: Owned): void {
+    const { world } = this.#node;
+    if (!o.hold || o.phase === 'releasing') return;
+    // Its value counts once, and not after its time.
+    const givesValue = o.hold.mode === EX && o.usesLvb && !isOver(o.hold, world.queue.now);
+    world.holdCheck.released(o.hold, world.queue.now);
+    if (givesValue) world.holdCheck.lvbOf(o.key).publishing(o.hold, -1);
+  }
+
   /** Ends this lock as its owner wants it: cancel what waits, release what is held. */
   release(o: Owned, isDeath = false): void {
     const { world } = this.#node;
     o.isUnwanted = true;
     if (o.away || o.reclaiming || o.life.isFrozen) {
       // Nobody to tell: the owner does not act under it any more, and lets it go when it can.
-      if (o.hold && o.phase !== 'releasing') {
-        // Its value counts once, and not after its time.
-        const givesValue = o.hold.mode === EX && o.usesLvb && !isOver(o.hold, world.queue.now);
-        world.holdCheck.released(o.hold, world.queue.now);
-        if (givesValue) world.holdCheck.lvbOf(o.key).publishing(o.hold, -1);
-      }
+      this.#giveUp(o);
       return;
     }
     if (o.phase === 'waiting' || o.phase === 'converting') {

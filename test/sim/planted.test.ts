@@ -1,13 +1,14 @@
 /** The simulator finds what it must find: every planted bug, each within a bounded number of seeds. */
 import t from 'tap';
 import { PLANTS } from './planted.js';
+import { RESTART_PLANTS } from './planted-restart.js';
 import { TWO_NODE_PLANTS } from './planted-two.js';
 import { runSeed } from './run.js';
 
 // Each bug has a bounded number of seeds; a busy machine takes its time.
 t.setTimeout(300_000);
 
-for (const plant of [...PLANTS, ...TWO_NODE_PLANTS]) {
+for (const plant of [...PLANTS, ...TWO_NODE_PLANTS, ...RESTART_PLANTS]) {
   t.test(`finds: ${plant.name}`, async (t) => {
     const undo = plant.patch?.();
     t.teardown(() => undo?.());
