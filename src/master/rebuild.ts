@@ -63,7 +63,8 @@ export function registration(lock: Lock, now: Millis): RegisteredLock | null {
 
 /** The mode a lock certainly has: the lower one while a down-conversion is under way. */
 export function modeInForce(lock: Lock): Mode | -1 {
-  if (lock.st === ST_CONVERTING && lock.mayLeave && !lock.isHeldBack && lock.want !== -1 && lock.want < lock.mode) return lock.want;
+  if (lock.st === ST_CONVERTING && lock.mayLeave && !lock.isHeldBack && lock.want !== -1 && lock.want < lock.mode)
+    return lock.want;
   return lock.mode;
 }
 

@@ -9,9 +9,8 @@
 import { LOCK_LVB, LOCK_TRY } from '../protocol/peer-messages.js';
 import { isClaim } from './incarnation.js';
 import { type Lock, ST_CONVERTING, ST_HELD, ST_LOCKING, ST_NEW } from './lock.js';
-import { modeInForce } from './rebuild.js';
 import type { EngineState } from './state.js';
-import type { ClaimedLock } from './types.js';
+import { type ClaimedLock, LVB_VALID } from './types.js';
 
 /**
  * Everything mastered here is with its new masters, and they serve it. Not in the grace after an earlier restart: what owners hold
@@ -41,16 +40,19 @@ function claimOf(s: EngineState, lock: Lock): ClaimedLock | null {
   const isWaiting = (lock.st === ST_NEW || lock.st === ST_LOCKING) && !isClaim(lock);
   const isHeld = lock.st === ST_HELD || lock.st === ST_CONVERTING || isClaim(lock);
   if (isWaiting ? (lock.flags & LOCK_TRY) !== 0 : !isHeld || lock.nodeOwned) return null;
-  const mode = isWaiting ? -1 : isClaim(lock) && lock.mode === -1 ? lock.want : modeInForce(lock);
+  // Whoever goes down has given the higher mode up, whether or not its master knows.
+  const isDown = lock.st === ST_CONVERTING && lock.want !== -1 && lock.want < lock.mode;
+  const mode = isWaiting ? -1 : isDown || (isClaim(lock) && lock.mode === -1) ? lock.want : lock.mode;
   const wished = s.claimedWants.get(lock.id) ?? (isClaim(lock) ? -1 : lock.want);
   const isTry = (lock.flags & LOCK_TRY) !== 0;
+  // A conversion that its owner has cancelled it does not want any more. One that is over time is still waited for: nobody was told.
+  const isGivenUp = lock.isCancelling && lock.endCode === 'TSDLM_CANCELLED';
   return {
     id: lock.id,
     domain: lock.domain,
     name: lock.name,
     mode,
-    // A conversion that is being cancelled its owner does not want any more.
-    want: isTry || lock.isCancelling || wished <= mode ? -1 : wished,
+    want: isTry || isGivenUp || wished <= mode ? -1 : wished,
     nodeOwned: lock.nodeOwned,
     lvb: (lock.flags & LOCK_LVB) !== 0,
     te: lock.te,
@@ -59,7 +61,7 @@ function claimOf(s: EngineState, lock: Lock): ClaimedLock | null {
     sc: lock.sc,
     lvbState: lock.lvbState,
     value: lock.lvb,
-    isDirty: lock.isDirty,
+    isDirty: lock.isDirty || (isDown && lock.putState === LVB_VALID),
     who: lock.who,
     why: lock.why,
     deadline: lock.deadline,
