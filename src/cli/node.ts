@@ -17,7 +17,9 @@ export type NodeVerb = (node: Command, context: () => Context) => void;
 const VERBS: readonly NodeVerb[] = [shutdownVerb, expireVerb];
 
 export function nodeCommand(program: Command, context: () => Context): void {
-  const node = program.command('node').description('stop a node cleanly, or expire one that does not answer');
+  const node = program
+    .command('node')
+    .description('nodes: stop one cleanly, expire one that does not answer, change which there are and who votes');
   for (const add of VERBS) add(node, context);
 }
 
