@@ -5,12 +5,14 @@
  *   ideal SOCKET          a bare lock server in memory: exclusive locks, FIFO, tokens; no modes, leases, peers, journal
  *   relay SOCKET PORT TLS frames of the first connection go through another process (kind `far`) and back
  *   far   PORT TLS        the far end of `relay`: an echo over TCP, TLS as between daemons when TLS is 1
+ *   ninep SOCKET          9P: answers every request at once with an empty reply of its kind
  *   watch SOCKET          tells all other connections ("x") the moment it sees a connection that said "h" close
  *
  * SOCKET is a path, or a number for TCP on 127.0.0.1. Prints "ready" when it listens.
  */
 import { createServer, type ListenOptions, type Server, type Socket, connect as tcpConnect } from 'node:net';
 import { createServer as createTlsServer, connect as tlsConnect } from 'node:tls';
+import { FrameReader } from '../src/dlmfs/9p-codec.js';
 import { derivePeerKeys, PSK_IDENTITY, TLS_COMMON } from '../src/node/peer-keys.js';
 import { FRAME_BYTES, Frames, LOCK } from './floor-frames.js';
 
@@ -135,6 +137,39 @@ function relay(): void {
   });
 }
 
+/** The shortest reply to each kind of request: what a 9P server costs that does nothing. */
+function ninep(socket: Socket): void {
+  quiet(socket);
+  const qid = Buffer.alloc(13);
+  const bodies = new Map<number, Buffer>([
+    [13, Buffer.concat([qid, Buffer.alloc(4)])],
+    [15, Buffer.concat([qid, Buffer.alloc(4)])],
+    [73, qid],
+    [105, qid],
+  ]);
+  const reader = new FrameReader(65_536);
+  socket.on('data', (chunk) => {
+    const out: Buffer[] = [];
+    reader.push(chunk, (frame) => {
+      const type = frame.readUInt8(4) + 1;
+      let body = bodies.get(type) ?? Buffer.alloc(0);
+      if (type === 101) body = frame.subarray(7);
+      if (type === 111) {
+        const count = frame.readUInt16LE(15);
+        body = Buffer.alloc(2 + count * 13);
+        body.writeUInt16LE(count);
+      }
+      const reply = Buffer.allocUnsafe(7 + body.length);
+      reply.writeUInt32LE(reply.length, 0);
+      reply.writeUInt8(type, 4);
+      reply.writeUInt16LE(frame.readUInt16LE(5), 5);
+      body.copy(reply, 7);
+      out.push(reply);
+    });
+    socket.write(out.length === 1 ? (out[0] as Buffer) : Buffer.concat(out));
+  });
+}
+
 function watch(): void {
   const watchers = new Set<Socket>();
   listen(
@@ -165,5 +200,6 @@ if (kind === 'echo') listen(createServer(echo), where);
 else if (kind === 'ideal') listen(createServer(ideal), where);
 else if (kind === 'far') far();
 else if (kind === 'relay') relay();
+else if (kind === 'ninep') listen(createServer(ninep), where);
 else if (kind === 'watch') watch();
-else throw new Error(`kind '${kind}' must be one of echo, ideal, far, relay, watch`);
+else throw new Error(`kind '${kind}' must be one of echo, ideal, far, relay, ninep, watch`);

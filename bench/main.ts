@@ -10,6 +10,7 @@ import type { Benchmark, Context } from './context.js';
 import { cycles, cyclesThree } from './cycles.js';
 import { engine } from './engine.js';
 import { killClient, killDaemon } from './failover.js';
+import { files } from './files.js';
 import { handover } from './handover.js';
 import { recovery } from './recovery.js';
 import { printRows, type Row } from './rounds.js';
@@ -19,6 +20,7 @@ const BENCHMARKS: Readonly<Record<string, Benchmark>> = {
   cycles,
   three: cyclesThree,
   handover,
+  files,
   'kill-client': killClient,
   'kill-daemon': killDaemon,
   recovery,

@@ -65,6 +65,8 @@ export class FileLock implements LockOwner {
   onBlocked: (() => void) | null = null;
   /** Called when the lock was lost: files that were open hold nothing any more. */
   onLost: (() => void) | null = null;
+  /** Called when a request could not be served now: `retry` is to be called some time. */
+  onStalled: (() => void) | null = null;
   /** Called when the last holder has gone. */
   onIdle: (() => void) | null = null;
 
@@ -188,6 +190,11 @@ export class FileLock implements LockOwner {
     this.#lock.setInUse(false);
   }
 
+  #stall(): void {
+    this.#isStalled = true;
+    this.onStalled?.();
+  }
+
   /** Asks again for what the lock manager could not serve. */
   retry(): void {
     if (!this.#isStalled) return;
@@ -221,6 +228,8 @@ export class FileLock implements LockOwner {
       this.#blocked = early;
     }
     this.#pump();
+    // The open it was for was withdrawn: nobody will close it.
+    if (this.#isInUse && this.holders === 0 && this.#openers.length === 0) this.onIdle?.();
   }
 
   #take(state: LvbState, lvb: Uint8Array | null): void {
@@ -234,7 +243,7 @@ export class FileLock implements LockOwner {
     this.#request = null;
     if (this.#level === -1) this.#lock = null;
     if (request?.kind === 'up') this.#upDenied(request, code);
-    else if (request !== null) this.#isStalled = true;
+    else if (request !== null) this.#stall();
     this.#pump();
   }
 
@@ -252,7 +261,7 @@ export class FileLock implements LockOwner {
       this.#fail('ETXTBSY', (o) => o.isTry && o.mode >= request.mode);
     } else if (code === 'TSDLM_UNAVAILABLE' || code === 'TSDLM_OUTCOME_UNKNOWN') {
       this.#fail('ENOTCONN', (o) => o.isTry);
-      this.#isStalled = this.#openers.length > 0;
+      if (this.#openers.length > 0) this.#stall();
     } else {
       this.#fail(errnoOf(code), () => true);
     }
@@ -358,7 +367,7 @@ export class FileLock implements LockOwner {
   /** Without a lease nothing is granted, not from what we keep either (S4); tried again at the next event or `retry`. */
   #lockIsUsable(): boolean {
     if (this.#lock?.isUsable() === true) return true;
-    this.#isStalled = true;
+    this.#stall();
     return false;
   }
 

@@ -178,6 +178,8 @@ export class Tree {
   /** Files that nobody has open (any more), to be taken off the record when they stay so. */
   readonly #idle = new Set<FileNode>();
   #swept = new Set<FileNode>();
+  /** Files that somebody waits for, or whose lock manager could not serve them: only these need a look now and then. */
+  readonly #restless = new Set<FileNode>();
 
   constructor(service: LockService, owner: NodeAttributes, now: () => number) {
     this.#service = service;
@@ -252,6 +254,7 @@ export class Tree {
     };
     lock.onLost = () => this.#lost(file);
     lock.onIdle = () => this.#idle.add(file);
+    lock.onStalled = () => this.#restless.add(file);
     parent.children.set(name, file);
     this.#files++;
     return file;
@@ -270,7 +273,7 @@ export class Tree {
       done(file.isGone ? 'ENOENT' : 'EINVAL');
       return NOTHING_TO_WITHDRAW;
     }
-    return file.lock.open({
+    const withdraw = file.lock.open({
       mode: levelOf(flags),
       isTry: (flags & O_NONBLOCK) !== 0,
       done: (error) => {
@@ -280,6 +283,8 @@ export class Tree {
         done(null, open);
       },
     });
+    if (file.lock.waiting > 0) this.#restless.add(file);
+    return withdraw;
   }
 
   /** Gives the lock up and removes the file. */
@@ -301,6 +306,7 @@ export class Tree {
     this.#files--;
     this.#idle.delete(file);
     this.#swept.delete(file);
+    this.#restless.delete(file);
   }
 
   // --- The whole ----------------------------------------------------------------------------------------------------
@@ -310,9 +316,10 @@ export class Tree {
     for (const file of this.#swept) file.lock.sweep();
     this.#swept = new Set(this.#idle);
     this.#idle.clear();
-    for (const file of this.files()) {
+    for (const file of [...this.#restless]) {
       if (file.lock.waiting > 0) file.lock.sweep();
       if (file.lock.isStalled) file.lock.retry();
+      if (file.lock.waiting === 0 && !file.lock.isStalled) this.#restless.delete(file);
     }
   }
 

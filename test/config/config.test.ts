@@ -352,3 +352,26 @@ t.test('the examples parse', async (t) => {
     stateDir: '/srv/tsdlm',
   });
 });
+
+t.test('[files]: where mounts connect, loopback only, and only where a lost lease does not free them (rule 2)', (t) => {
+  const one = loadConfig({ env: {}, uid: 0, hostname: 'box' });
+  t.match(one.files, { socket: '/run/tsdlm/9p.sock', listen: null });
+  t.equal(one.filesAllowed, true, 'a cluster of one');
+  const load = (text: string): ReturnType<typeof loadConfig> => loadConfig({ text, env: {}, uid: 0, hostname: 'box' });
+  t.match(load('[files]\nsocket = "/x/9p"\nsocket_mode = "0600"\nlisten = "127.0.0.1:5640"\n').files, {
+    socket: '/x/9p',
+    mode: 0o600,
+    listen: { host: '127.0.0.1', port: 5640 },
+  });
+  t.match(load('[files]\nenabled = false\n').files, { socket: null, listen: null });
+  t.throws(() => load('[files]\nlisten = "0.0.0.0:5640"\n'), /loopback address/);
+  t.throws(() => load('[files]\nlisten = "127.0.0.1:70000"\n'), /loopback address/);
+  t.throws(() => load('[files]\nsocket = "here"\n'), /absolute path/);
+  const nodes = (fence: string): string =>
+    `cluster = "c"\nkey = "0123456789abcdef"\n[[nodes]]\nname = "box"\nid = 1\nhost = "a"\nfence = ${fence}\n[[nodes]]\nname = "b"\nid = 2\nhost = "b"\n`;
+  const self = load(nodes('[["self"]]'));
+  t.equal(self.filesAllowed, false);
+  t.throws(() => load(`${nodes('[["self"]]')}[files]\n`), /files cannot be mounted from this node.*unsafe_node_owned/);
+  t.equal(load(`${nodes('[["manual"]]')}[files]\n`).filesAllowed, true);
+  t.end();
+});

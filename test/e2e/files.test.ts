@@ -1,9 +1,12 @@
 /** Mounts on real daemons, over the real socket: what a program with files open sees of the other nodes, and of deaths. */
+import { once } from 'node:events';
+import { type AddressInfo, createServer } from 'node:net';
 import { join } from 'node:path';
 import t from 'tap';
+import { encode } from '../../src/dlmfs/9p-codec.js';
 import { CASES, describeResult, type Peer, runCase } from '../dlmfs/conformance.js';
 import type { NinepFs } from '../fixtures/9p-client.js';
-import { mount9p, type SocketMount } from '../fixtures/9p-socket.js';
+import { connect9p, mount9p, type SocketMount } from '../fixtures/9p-socket.js';
 import { QUICK, TEST_LIMIT_MS, type World, world } from '../fixtures/e2e.js';
 import { until, within } from '../fixtures/until.js';
 
@@ -13,6 +16,15 @@ const RW = 2;
 const NB = 0o4000;
 /** Nobody fences by itself: what a lapsed lease does not free stays held. */
 const MANUAL = { limits: { ...QUICK, dead_ms: 30_000 }, nodeLines: () => 'fence = [["manual"]]\n' };
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+}
 
 const socketOf = (w: World, id: number): string => join(w.cluster.node(id).dir, '9p.sock');
 const mountOn = (w: World, id: number, aname = ''): Promise<SocketMount> => mount9p(socketOf(w, id), aname);
@@ -58,7 +70,13 @@ t.test('rule 2: without a method that ends the machine there is no file door, an
 });
 
 t.test('rule 2: a cluster of one needs none', async (t) => {
-  const w = await world(t, { nodes: 1, limits: QUICK });
+  const port = await freePort();
+  const w = await world(t, { nodes: 1, limits: QUICK, tables: () => `\n[files]\nlisten = "127.0.0.1:${port}"\n` });
+  const tcp = await mount9p({ host: '127.0.0.1', port });
+  await tcp.fs.mkdir('/tcp');
+  await (await tcp.fs.open('/tcp/l', RW_CREAT)).close();
+  await tcp.fs.close();
+  t.equal((await w.cluster.status(1)).files.listen, `127.0.0.1:${port}`);
   const { fs } = await mountOn(w, 1);
   await fs.mkdir('/d');
   const handle = await fs.open('/d/l', RW_CREAT);
@@ -190,3 +208,30 @@ t.test(
     await within('an open that waits', one.fs.open('/vip/master', RW), 20_000);
   },
 );
+
+t.test('hostile clients at the real socket are sent away, counted, and disturb nobody', async (t) => {
+  const w = await world(t, { nodes: 1, limits: QUICK });
+  const good = await mountOn(w, 1);
+  await good.fs.mkdir('/d');
+  const handle = await good.fs.open('/d/l', RW_CREAT);
+  const garbage = [Buffer.from('GET / HTTP/1.1\r\n\r\n'), Buffer.alloc(64, 255), Buffer.from([7, 0, 0, 0, 120, 0, 0])];
+  for (const bytes of garbage) {
+    const bad = await connect9p(socketOf(w, 1));
+    bad.socket.write(bytes);
+    await within('its end', bad.closed);
+  }
+  // One that asks and never reads.
+  const deaf = await connect9p(socketOf(w, 1));
+  await deaf.rpc.version();
+  const root = await deaf.rpc.attach();
+  deaf.socket.pause();
+  const ask = encode({ k: 'Tgetattr', tag: 9, fid: root, mask: 0x7ff });
+  const many = Buffer.concat(Array.from({ length: 5000 }, () => ask));
+  for (let i = 0; i < 40 && deaf.socket.writable; i++) deaf.socket.write(many);
+  t.equal((await handle.write('fine')).bytesWritten, 4);
+  t.equal((await handle.read(new Uint8Array(64), 0, 64, 0)).bytesRead, 64);
+  deaf.socket.destroy();
+  await until('they are counted', async () => (await w.cluster.status(1)).files.endedConnections >= garbage.length);
+  t.ok(w.cluster.node(1).rssMb() < 400, `${w.cluster.node(1).rssMb()} MB`);
+  await handle.close();
+});
