@@ -28,7 +28,7 @@ import type { ControlMessage } from '../protocol/peer-messages.js';
 import { FenceAdmin, type FenceAdminHost } from './fence-admin.js';
 import type { FileDoor } from './file-door.js';
 import { NODE_VERBS, NodeAdmin } from './node-admin.js';
-import { domainsOf, quorumOf, roleOf } from './roles.js';
+import { domainsOf, policyWarnings, quorumOf, roleOf } from './roles.js';
 import type { SessionInfo } from './session-info.js';
 import { TableAdmin } from './table-admin.js';
 
@@ -219,7 +219,7 @@ export class Admin {
       nodeOwnedAllowed: h.nodeOwnedAllowed(),
       armedMs: me?.armedMs ?? 0,
       files: h.files.data(),
-      warnings: [...this.#suspended(), ...this.#arbitrating(), ...this.#fence.warnings(), ...h.warnings()],
+      warnings: [...this.#suspended(), ...this.#arbitrating(), ...policyWarnings(h), ...this.#fence.warnings(), ...h.warnings()],
     };
   }
 

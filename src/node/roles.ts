@@ -1,6 +1,7 @@
 /** What a node is to its cluster and which domains it serves, in the words of `tsdlm status` and `stats`. */
 import type { NodeCore } from '../core/node-core.js';
 import { listDomains } from '../master/dump.js';
+import { DEFAULT_DOM } from '../membership/view.js';
 import { majority, votersOf } from '../membership/voter-set.js';
 import type { DomainEntry, NodeRef, QuorumData, Role } from '../protocol/admin.js';
 import type { Millis, NodeId } from '../protocol/ids.js';
@@ -29,6 +30,16 @@ export function quorumOf(c: RoleContext): QuorumData {
   up.add(c.self);
   const has = voters.filter((id) => up.has(id)).length;
   return { has, needs: majority(voters), voters: voters.length, isQuorate: hasLease(c) };
+}
+
+/** Domains that have another policy than this node's configuration asks for: what is made keeps its own. */
+export function policyWarnings({ core }: Pick<RoleContext, 'core'>): string[] {
+  const { standard, domains } = core.engine.state.mastery;
+  return core.view.domains.flatMap((d) => {
+    const wished = domains.get(d.name) ?? (d.dom === DEFAULT_DOM ? standard : undefined);
+    if (wished === undefined || wished === d.mastery || d.members.length === 0) return [];
+    return [`domain ${d.name} has mastery "${d.mastery}" since it was made, and this node's configuration says "${wished}"`];
+  });
 }
 
 export function domainsOf(c: RoleContext, ref: (id: NodeId) => NodeRef): DomainEntry[] {

@@ -145,6 +145,11 @@ t.test('tsdlm node shutdown refuses to lose locks; node expire fences; domain jo
   const contradicted = await cluster.run(1, ['domain', 'join', 'apart', '--mastery', 'servers']);
   t.equal(contradicted.code, 77);
   t.match(contradicted.stderr, /domain apart has mastery "peer".*says "servers"/);
+  const { warnings } = await cluster.status(B);
+  t.notOk(
+    warnings.some((w) => w.includes('mastery')),
+    'another policy for one domain by command is no contradiction',
+  );
   const served = await cluster.run(B, ['--json', 'domain', 'join', 'served']);
   t.match(JSON.parse(served.stdout), { mastery: 'servers', masters: [{ id: 1 }, { id: 2 }, { id: 3 }] });
 
