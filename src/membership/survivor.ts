@@ -56,6 +56,7 @@ export class Survivor {
   /** When the peer last gave any sign of life. */
   private heardAt: Millis;
   private tickedAt: Millis;
+  private notBefore: Millis = Number.NEGATIVE_INFINITY;
   /** When its delay is over; 0 = not drawn. */
   private shootAt: Millis = 0;
   private run: FenceRun | null = null;
@@ -95,8 +96,11 @@ export class Survivor {
   }
 
   tick(now: Millis): void {
-    // What came while we got no processor lies unread: that is nobody's silence (trap 9).
-    if (now - this.tickedAt > this.limits.suspectMs / 2) this.heardAt = now;
+    // What came while we got no processor lies unread, and is read first (trap 9). A stop that was long enough for the connection to
+    // be given up is nobody's silence at all; a short one must not move our turn into the other's.
+    const stoodStillMs = now - this.tickedAt;
+    if (stoodStillMs > this.limits.suspectMs) this.heardAt = now;
+    else if (stoodStillMs > this.limits.suspectMs / 2) this.notBefore = now + this.limits.heartbeatMs;
     this.tickedAt = now;
     const peer = this.eligiblePeer(now);
     if (peer === null || now - this.heardAt <= this.limits.deadMs) {
@@ -109,7 +113,7 @@ export class Survivor {
       this.shootAt = now + delayMs;
       this.host.note('warn', 'peer-silent', { node: peer.id, silentMs: Math.round(now - this.heardAt), delayMs });
     }
-    if (now >= this.shootAt) this.end(now, peer);
+    if (now >= this.shootAt && now >= this.notBefore) this.end(now, peer);
   }
 
   /**
@@ -142,7 +146,7 @@ export class Survivor {
     if (!tail.isVoter) return 'this node has no vote: it waits for the one that went on without it';
     if (!this.full) return 'since its start this node has not yet seen the other voter: it waits for it';
     if (this.run !== null)
-      return 'the other voter is silent and is being ended by its fence devices; then this node goes on alone';
+      return 'the other voter is silent and is being ended by its fence devices, then this node goes on alone; if no device works: tsdlm fence alone';
     if (this.shootAt !== 0) return `the other voter is silent: it is ended in ${Math.max(0, Math.round(this.shootAt - now))} ms`;
     return '';
   }

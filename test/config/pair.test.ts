@@ -26,7 +26,7 @@ t.test('two voters with devices and no, or too like, delays are refused, both na
     [base(5000), base(5000)],
     [base(1000), ''],
     [random(9000), ''],
-    [`${base(1500)}\n${random(9000)}`, random(9000)],
+    [`${base(3000)}\n${random(9000)}`, random(9000)],
   ] as const) {
     t.throws(() => load(text(one, two)), {
       code: 'TSDLM_BAD_CONFIG',
@@ -42,7 +42,7 @@ t.test(
       [base(5000), ''],
       ['', base(1500)],
       [random(9000), random(9000)],
-      [`${base(700)}\n${random(9000)}`, `${base(700)}\n${random(6000)}`],
+      [`${base(700)}\n${random(9000)}`, `${base(700)}\n${random(9000)}`],
     ] as const) {
       t.notMatch(load(text(one, two)).warnings.join(), /two voters/);
     }
