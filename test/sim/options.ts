@@ -252,7 +252,8 @@ export function drawDevices(o: SimOptions): void {
     [['bmc'], ['manual']],
     [['manual']],
   ]);
-  const isHonest = r.chance(0.6);
+  // Of two voters the survivor goes on by the word of its device alone (rule 13): a lie would make two of them.
+  const isHonest = r.chance(0.6) || o.voters === 2;
   const some = (share: number): number => (r.chance(0.5) ? share : 0);
   o.devices = {
     lies: isHonest ? 0 : some(0.3),
