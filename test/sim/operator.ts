@@ -26,7 +26,7 @@ export class Operator {
   }
 
   get #leader(): Life | null {
-    const found = this.#world.nodes.find((n) => n.life?.core.leader === n.id && n.life.core.isMember && !n.isPaused);
+    const found = this.#world.nodes.find((n) => n.life?.core.leader === n.id && !n.isPaused);
     return found?.life ?? null;
   }
 
