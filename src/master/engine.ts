@@ -192,7 +192,7 @@ export class Engine {
     if (domain?.isInGrace && lock.st !== ST_GONE) {
       s.claimable.pop();
       placeLateClaim(s, domain, lock);
-    } else if (domain !== undefined || s.isOver || (!s.hasRecord && now >= s.graceUntil)) {
+    } else if (domain !== undefined || s.isOver || this.isAdmitted() || (!s.hasRecord && now >= s.graceUntil)) {
       s.claimable = s.claimable.filter((l) => l !== lock);
       if (lock.isWaitClaim) this.askAnew(lock);
       else if (lock.st !== ST_GONE) hold.voidClaim(s, lock);
@@ -465,6 +465,7 @@ export class Engine {
     s.clock.lift(view.epoch, 0);
     if (s.isOver) return;
     for (const dv of view.domains) this.applyDomain(dv);
+    this.endForeignClaims();
     this.startWaiting();
     for (const domain of [...s.domains.values()]) this.replayAhead(domain);
     if (s.isStopping || s.restart !== 'none') this.proposeAt = 0;
@@ -493,6 +494,20 @@ export class Engine {
     const claims = isNew ? takeClaims(s, dv.name, me.continues !== 0, me.keeps) : [];
     if (isNew && me.keeps) domain.isInGrace = s.now < s.graceUntil;
     applyDomainView(s, domain, dv, claims);
+  }
+
+  /** The view has this very incarnation among the members: whatever it continues, it is in those domains by now. */
+  private isAdmitted(): boolean {
+    const s = this.state;
+    const me = s.view.nodes.find((n) => n.id === s.self);
+    return (me?.state === 'in' || me?.state === 'suspect') && me.incarnation?.startCount === s.startCount;
+  }
+
+  /** Claims in domains that the admitted incarnation is not in are void, and nobody need join these to learn that. */
+  private endForeignClaims(): void {
+    const s = this.state;
+    if (s.claimable.length === 0 || !this.isAdmitted()) return;
+    for (const name of new Set(s.claimable.map((lock) => lock.domain))) if (!s.domains.has(name)) takeClaims(s, name, false, false);
   }
 
   /** Our lease begins or ends: without one no local request is served (a lapse that ends the incarnation is `reset`). */

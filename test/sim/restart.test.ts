@@ -363,3 +363,25 @@ t.test(
     t.ok(l.now >= told, 'it goes down when every deadline of before is over');
   },
 );
+
+t.test(
+  'rule 3: a claim in a domain that the node is not in any more is answered, though nobody joins that domain again',
+  async (t) => {
+    const l = lab(3, 10_000, { domains: 2 });
+    const n = l.world.node(3);
+    if (!n.life) throw new Error('n3 has no daemon');
+    const common = { session: null, domain: 'second', name: 'a', isTry: false, nodeOwned: false, usesLvb: false, deadline: 0 };
+    const held = n.owners.lock(n.life, { ...common, mode: EX });
+    t.ok(l.until(() => held.phase === 'held', 5000));
+    l.isolate(3);
+    killed(l, 3, 100);
+    // Its client claims in time; the node is admitted only when the old incarnation is long over, and then to `default` alone.
+    l.advance(5 * l.leaseMs);
+    l.rejoin(3);
+    t.ok(l.until(() => isBack(l, 3), 10 * l.leaseMs));
+    t.ok(
+      l.until(() => held.phase === 'gone', 1000),
+      'its owner knows',
+    );
+  },
+);
