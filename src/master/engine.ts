@@ -507,7 +507,8 @@ export class Engine {
   private endForeignClaims(): void {
     const s = this.state;
     if (s.claimable.length === 0 || !this.isAdmitted()) return;
-    for (const name of new Set(s.claimable.map((lock) => lock.domain))) if (!s.domains.has(name)) takeClaims(s, name, false, false);
+    for (const name of new Set(s.claimable.map((lock) => lock.domain)))
+      if (!s.domains.has(name)) takeClaims(s, name, false, false);
   }
 
   /** Our lease begins or ends: without one no local request is served (a lapse that ends the incarnation is `reset`). */
