@@ -25,6 +25,12 @@ export function waitOf(l: TimeLimits): Millis {
   return l.leaseMs + l.marginMs;
 }
 
+/** The longest lease that a process may have told its owners whose journal ends with this view: for who starts after it (rule 1). */
+export function longestLeaseMs(configured: TimeLimits, ahead: View): Millis {
+  const { limits } = ahead;
+  return limits === null ? configured.leaseMs : Math.max(limits.active.leaseMs, limits.former?.leaseMs ?? 0);
+}
+
 export class LimitsInForce implements TimeLimits {
   private readonly configured: TimeLimits;
   private readonly applied: () => View;

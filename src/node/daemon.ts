@@ -16,6 +16,7 @@ import type { SelfEnd, SelfEndConfig, SelfEndLog } from '../fence/self-end.js';
 import { Watchdog } from '../fence/watchdog.js';
 import type { ClaimedLock } from '../master/types.js';
 import type { NodePlace } from '../membership/bootstrap.js';
+import { longestLeaseMs } from '../membership/limits-in-force.js';
 import { RaftLog } from '../membership/log.js';
 import type { NodeView, View } from '../membership/types.js';
 import { initialView } from '../membership/view.js';
@@ -96,14 +97,14 @@ export class Daemon {
       },
     });
     try {
-      await acceptConfig(config, journal, log);
+      const ahead = await acceptConfig(config, journal, log);
       const incarnation: Incarnation = {
         bootId: boot,
         machineId: config.machineId || machineId(),
         startCount: await journal.raiseStartCount(),
         journalId: journal.journalId,
       };
-      daemon = new Daemon(options, journal, incarnation);
+      daemon = new Daemon(options, journal, incarnation, ahead);
       await daemon.#open();
       return daemon;
     } catch (error) {
@@ -112,7 +113,7 @@ export class Daemon {
     }
   }
 
-  private constructor(options: DaemonOptions, journal: Journal, incarnation: Incarnation) {
+  private constructor(options: DaemonOptions, journal: Journal, incarnation: Incarnation, ahead: View) {
     const { config } = options;
     this.#o = options;
     this.#journal = journal;
@@ -153,7 +154,7 @@ export class Daemon {
             onDown: (peer) => this.#step(() => this.#core.peerDown(this.#now(), peer)),
           });
     // What a daemon before this one may have told owners on this boot: a lease, or the deadline of a restart.
-    const toldUntil = Math.max(this.#now() + config.limits.leaseMs, journal.toldUntil);
+    const toldUntil = Math.max(this.#now() + longestLeaseMs(config.limits, ahead), journal.toldUntil);
     this.#core = new NodeCore(
       {
         self: config.self.id,
@@ -652,14 +653,14 @@ function selfEndOf(config: SelfEndConfig, socket: string, log: SelfEndLog): Self
 
 /**
  * The file against what the journal knows of the cluster (config-view.ts). Before the start count is raised: a start that is refused
- * must cost nothing.
+ * must cost nothing. Gives the view after all entries of the journal's log.
  */
-async function acceptConfig(config: Config, journal: Journal, log: Log): Promise<void> {
+async function acceptConfig(config: Config, journal: Journal, log: Log): Promise<View> {
   const { snapshot, entries } = journal.loadControl();
   const base = snapshot ?? { index: 0, term: 0, view: initialView(config.nodes, '') };
   const view = parseView(base.view);
   // A snapshot that is none is said so where it is used.
-  if (view === null) return;
+  if (view === null) return initialView(config.nodes, '');
   const { view: ahead } = new LogTail(config.self.id, new RaftLog({ ...base, view }, entries));
   const accepted = parseCopy(journal.acceptedConfig);
   const older = checkAgainstView(config, ahead, accepted);
@@ -668,6 +669,7 @@ async function acceptConfig(config: Config, journal: Journal, log: Log): Promise
   if (fence !== undefined && ahead.clusterId !== '') checkClocks({ ...config, self: { ...config.self, fence } });
   const copy = copyOf(config);
   if (JSON.stringify(copy) !== JSON.stringify(accepted)) await journal.acceptConfig(copy);
+  return ahead;
 }
 
 function asJournalError(error: unknown): TsdlmError {

@@ -18,7 +18,8 @@ export class LogChecker {
   readonly #votes = new Map<string, number>();
   readonly #committed = new Map<number, string>();
   #commitIndex = 0;
-  readonly #epochs = new Map<number, string>();
+  /** By epoch and version of the node table. */
+  readonly #epochs = new Map<string, string>();
   /** What each node has been told to write in its present life. */
   readonly #stored = new Map<number, Stored>();
 
@@ -98,9 +99,10 @@ export class LogChecker {
   /** A node applied a view: an epoch means the same to all. True when this epoch was never seen before. */
   applied(node: number, view: View): boolean {
     const text = JSON.stringify([view.clusterId, view.domains, view.nodes.map((n) => n.incarnation)]);
-    const known = this.#epochs.get(view.epoch);
+    const key = `${view.epoch}/${view.table}`;
+    const known = this.#epochs.get(key);
     if (known === undefined) {
-      this.#epochs.set(view.epoch, text);
+      this.#epochs.set(key, text);
       return true;
     }
     if (known !== text) this.#fail(`S5: n${node} applied another view of epoch ${view.epoch}: ${text} instead of ${known}`);

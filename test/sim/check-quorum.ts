@@ -15,6 +15,8 @@ export class QuorumChecker {
   readonly pair: PairChecker;
   /** Where votes change: the voter sets that any of these nodes may go by; a majority of one of them is enough. */
   voterSets: ((side: readonly SimNode[]) => number[][]) | null = null;
+  /** Where the node table changes: some log in the world calls these a majority. */
+  hasOtherQuorum: (ids: readonly number[]) => boolean = () => false;
 
   constructor(leaseMs: number, voters: readonly number[], fail: (text: string) => void) {
     this.#leaseMs = leaseMs;
@@ -38,7 +40,8 @@ export class QuorumChecker {
       this.pair.side(side);
       const ids = side.map((n) => n.id);
       const isMajority = (set: number[]): boolean => set.filter((id) => ids.includes(id)).length * 2 > set.length;
-      const hasQuorum = this.pair.hasQuorum(ids) || (this.voterSets?.(side).some(isMajority) ?? false);
+      const isOfSome = this.voterSets?.(side).some(isMajority) ?? false;
+      const hasQuorum = this.pair.hasQuorum(ids) || isOfSome || this.hasOtherQuorum(ids);
       for (const n of side) this.#set(n.id, hasQuorum, now);
     }
   }

@@ -154,6 +154,16 @@ export class NodeDisk {
   }
 
   /** What a starting daemon reads; its own to change. */
+  /** A new disk, and a new journal on it. */
+  wipe(): void {
+    this.state = { term: 0, vote: 0, snapshot: null, entries: [], boot: null };
+    this.startCount = 0;
+    this.record = null;
+    this.toldUntil = 0;
+    this.locks.clear();
+    this.#records = new ControlRecords(this.state);
+  }
+
   load(): PersistedState {
     this.#records = new ControlRecords(this.state);
     return { ...this.state, entries: [...this.state.entries] };

@@ -48,6 +48,9 @@ export class Lab {
       nodeOwnedShare: 0,
       mastery: 'peer',
       voteEveryMs: 0,
+      spares: 0,
+      hasWitness: false,
+      tableEveryMs: 0,
     } satisfies Partial<SimOptions>);
     for (const kind of [...FAULT_KINDS, ...PAIR_FAULTS]) options.faults[kind] = 0;
     Object.assign(options, override);

@@ -6,7 +6,11 @@
  */
 import type { CoreApi, CoreInit, CoreOutput } from '../../src/core/types.js';
 import type { ClaimedLock, LocalLock } from '../../src/master/types.js';
-import type { FenceRequest, NodeConfig, View } from '../../src/membership/types.js';
+import { longestLeaseMs } from '../../src/membership/limits-in-force.js';
+import { RaftLog } from '../../src/membership/log.js';
+import type { FenceRequest, NodeConfig, PersistedState, View } from '../../src/membership/types.js';
+import { initialView } from '../../src/membership/view.js';
+import { LogTail } from '../../src/membership/voter-set.js';
 import type { Incarnation } from '../../src/protocol/ids.js';
 import type { ToldLease } from './check-holds.js';
 import { NodeDisk, type RestartRecord } from './disk.js';
@@ -66,6 +70,11 @@ export class SimNode {
   record: RestartRecord | null = null;
   /** The machine is off and nobody switches it on. */
   isGone = false;
+  /** No configuration but its own names it. */
+  isSpare = false;
+  /** Gone for good. */
+  isRetired = false;
+  #disks = 1;
 
   constructor(world: World, config: NodeConfig, drift: number) {
     this.world = world;
@@ -99,6 +108,10 @@ export class SimNode {
     return `boot-${this.id}-${this.#boot}`;
   }
 
+  get journalId(): string {
+    return this.#disks === 1 ? `journal-${this.id}` : `journal-${this.id}-${this.#disks}`;
+  }
+
   get startCount(): number {
     return this.life?.startCount ?? this.disk.startCount;
   }
@@ -108,7 +121,7 @@ export class SimNode {
       bootId: this.bootId,
       machineId: `machine-${this.id}`,
       startCount: this.disk.startCount,
-      journalId: `journal-${this.id}`,
+      journalId: this.journalId,
     };
   }
 
@@ -116,7 +129,7 @@ export class SimNode {
 
   /** Starts the daemon: the start count is raised and synced first. */
   start(): void {
-    if (this.life || this.isStarting || this.isGone) return;
+    if (this.life || this.isStarting || this.isGone || this.isRetired) return;
     this.isStarting = true;
     if (this.#isOff) this.world.fencer.poweredOn(this.id);
     this.#isOff = false;
@@ -126,7 +139,7 @@ export class SimNode {
     this.record = found?.startCount === this.disk.startCount || (found !== null && this.disk.keepsRecord) ? found : null;
     this.disk.raiseStartCount(() => {
       this.isStarting = false;
-      if (!this.life && boot === this.#boot && !this.isGone) this.#run();
+      if (!this.life && boot === this.#boot && !this.isGone && !this.isRetired) this.#run();
     });
   }
 
@@ -141,7 +154,7 @@ export class SimNode {
     const init: CoreInit = {
       self: this.id,
       incarnation: this.#incarnation,
-      nodes: world.configs,
+      nodes: this.isSpare ? [...world.configs.slice(0, 2), this.config] : world.configs,
       limits: world.options.limits,
       persisted,
       seed: this.random.u32(),
@@ -150,7 +163,7 @@ export class SimNode {
       logKeep: world.options.logKeep,
       nodeOwned: [...this.disk.locks.values()],
       mastery: { standard: world.options.mastery, domains: new Map() },
-      toldUntil: Math.max(this.clock + world.options.limits.leaseMs, this.disk.toldUntil),
+      toldUntil: Math.max(this.clock + longestLeaseMs(world.options.limits, this.#ahead(persisted)), this.disk.toldUntil),
       hasRecord: record !== null,
       ...(world.tuning ? { tuning: world.tuning } : {}),
     };
@@ -169,7 +182,7 @@ export class SimNode {
       wasOver: false,
       hasRecord: record !== null,
     } as unknown as Life;
-    for (const c of world.configs) if (c.id !== this.id) life.ends.set(c.id, world.network.newEnd());
+    for (const c of world.nodes) if (c.id !== this.id) life.ends.set(c.id, world.network.newEnd());
     this.life = life;
     this.isPaused = false;
     this.#backlog = [];
@@ -183,6 +196,12 @@ export class SimNode {
     world.topologyChanged();
     this.owners.started(life, record);
     this.#tickLater(life);
+  }
+
+  /** The view after all entries of its log, as the daemon works it out at start. */
+  #ahead(persisted: PersistedState): View {
+    const base = persisted.snapshot ?? { index: 0, term: 0, view: initialView(this.world.configs, '') };
+    return new LogTail(this.id, new RaftLog(base, persisted.entries)).view;
   }
 
   #tickLater(life: Life): void {
@@ -267,6 +286,19 @@ export class SimNode {
     this.owners.machineDied();
     if (life) this.world.network.died(this, true);
     this.world.topologyChanged();
+  }
+
+  /** The machine goes down and loses its disk: what comes back has a new journal. */
+  wipe(): void {
+    this.powerOff('wiped');
+    this.disk.wipe();
+    this.#disks++;
+  }
+
+  /** The machine goes down and never comes back. */
+  retire(): void {
+    this.powerOff('retired');
+    this.isRetired = true;
   }
 
   #end(life: Life): void {

@@ -31,6 +31,9 @@ export const FAULT_KINDS = [
 export const PAIR_FAULTS = ['gone', 'coldOne', 'severed'] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number] | (typeof PAIR_FAULTS)[number];
 
+/** What the person does who changes the node table (table.ts). */
+export const TABLE_KINDS = ['limits', 'vote', 'wipe', 'retire', 'spare'] as const;
+
 export interface SimOptions {
   seed: number;
   nodes: number;
@@ -108,6 +111,13 @@ export interface SimOptions {
   freeze: boolean;
   /** Every message goes through the real codec. */
   codec: boolean;
+  /** Machines that no configuration but their own names. */
+  spares: number;
+  /** The last voter owns no locks. */
+  hasWitness: boolean;
+  /** Mean time between two changes of the node table, ms; 0 = none. */
+  tableEveryMs: number;
+  tableKinds: (typeof TABLE_KINDS)[number][];
   /** Virtual time after healing in which everything must have ended, ms. */
   healMs: number;
   /** Who may master, in all domains. */
@@ -122,8 +132,8 @@ export interface SimOptions {
   fileShare: number;
 }
 
-const LIMITS = deriveTimeLimits({ heartbeatMs: 250, leaseMs: 3000 });
-const SHORT_LIMITS = deriveTimeLimits({ heartbeatMs: 100, leaseMs: 1200, suspectMs: 300, deadMs: 700 });
+export const LIMITS = deriveTimeLimits({ heartbeatMs: 250, leaseMs: 3000 });
+export const SHORT_LIMITS = deriveTimeLimits({ heartbeatMs: 100, leaseMs: 1200, suspectMs: 300, deadMs: 700 });
 
 function noFaults(): Record<FaultKind, number> {
   return Object.fromEntries([...FAULT_KINDS, ...PAIR_FAULTS].map((k) => [k, 0])) as Record<FaultKind, number>;
@@ -186,6 +196,10 @@ export function drawOptions(seed: number): SimOptions {
     reclaimShare: 0,
     restartMs: 0,
     fileShare: 0,
+    spares: 0,
+    hasWitness: false,
+    tableEveryMs: 0,
+    tableKinds: [...TABLE_KINDS],
   };
   if (hasScript && new Prng(seed, 8).chance(0.5)) drawDevices(options);
   drawServers(options);
@@ -193,7 +207,19 @@ export function drawOptions(seed: number): SimOptions {
   drawRestarts(options);
   if (options.voters === 2) drawPair(options);
   options.fileShare = new Prng(seed, 14).pick([0, 0.5, 1]);
+  if (options.voters >= 3) drawTable(options);
   return options;
+}
+
+/** A node table and time limits that change, a voter without locks. Draws of its own. */
+function drawTable(o: SimOptions): void {
+  const r = new Prng(o.seed, 16);
+  o.hasWitness = r.chance(0.15);
+  if (!r.chance(0.3)) return;
+  // One who changes votes is enough.
+  o.voteEveryMs = 0;
+  o.tableEveryMs = r.pick([300, 800, 2000]);
+  o.spares = r.pick([0, 1, 1, 2]);
 }
 
 /** Restarts of daemons, and owners that live on through them. Draws of its own. */

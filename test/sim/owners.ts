@@ -104,6 +104,8 @@ export class NodeOwners {
     if ([...this.all].some((o) => o.away && !o.session)) {
       world.queue.after(0.5 + random.exp(40), () => this.#node.input(life, () => this.#reconnect(null, life)));
     }
+    // Nobody gets a lock from a witness.
+    if (this.#node.config.witness === true) return;
     for (let i = back.length; i < world.options.sessionsPerNode; i++) this.openSession(life);
   }
 

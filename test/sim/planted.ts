@@ -33,12 +33,16 @@ export function only(options: SimOptions, kinds: FaultKind[], everyMs: number): 
   for (const kind of [...FAULT_KINDS, ...PAIR_FAULTS]) options.faults[kind] = kinds.includes(kind) ? 1 : 0;
   options.faultEveryMs = everyMs;
   options.faultPhaseMs = Math.min(options.faultPhaseMs, 8000);
+  options.tableEveryMs = options.spares = 0;
+  options.hasWitness = false;
 }
 
 /** Three voters, a few hot names, busy sessions. */
 export function busy(options: SimOptions): void {
   options.nodes = 3;
   options.voters = 3;
+  options.tableEveryMs = options.spares = 0;
+  options.hasWitness = false;
   options.mastery = 'peer';
   options.voteEveryMs = 0;
   options.domains = 1;
@@ -517,7 +521,7 @@ function remembered(): () => void {
   };
 }
 
-function replaceGetter<T extends object>(of: T, key: keyof T, get: () => unknown): () => void {
+export function replaceGetter<T extends object>(of: T, key: keyof T, get: (this: T) => unknown): () => void {
   const old = Object.getOwnPropertyDescriptor(of, key);
   Object.defineProperty(of, key, { get, configurable: true });
   return () => {

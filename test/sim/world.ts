@@ -19,9 +19,10 @@ import { Fencer } from './fencer.js';
 import { Network } from './network.js';
 import { SimNode } from './node.js';
 import { Operator } from './operator.js';
-import type { FaultKind, SimOptions } from './options.js';
+import { type FaultKind, LIMITS, type SimOptions } from './options.js';
 import type { Owned } from './owners.js';
 import { Prng } from './prng.js';
+import { hasSomeQuorum, TableOperator } from './table.js';
 import { Trace } from './trace.js';
 import { Votes } from './votes.js';
 
@@ -82,7 +83,9 @@ export class World {
     this.holdCheck = new HoldChecker(fail);
     this.logCheck = new LogChecker(fail);
     const voters = Array.from({ length: options.voters }, (_, i) => i + 1);
-    this.quorumCheck = new QuorumChecker(options.limits.leaseMs, voters, fail);
+    const longest = options.tableEveryMs > 0 ? Math.max(options.limits.leaseMs, LIMITS.leaseMs) : options.limits.leaseMs;
+    this.quorumCheck = new QuorumChecker(longest, voters, fail);
+    if (options.tableEveryMs > 0) this.quorumCheck.hasOtherQuorum = (ids) => hasSomeQuorum(this, ids);
     this.quorumCheck.pair.changed = () => this.topologyChanged();
     this.quorumCheck.pair.lifeOf = (id) => this.node(id).life?.uid ?? 0;
     this.masterCheck = new MasterChecker(fail);
@@ -93,10 +96,17 @@ export class World {
     this.tuning = { purgeDelayMs: options.purgeMs };
     for (let id = 1; id <= options.nodes; id++) {
       const fenceDelay = options.fenceDelays[id - 1];
-      const config = { id, name: `n${id}`, voter: id <= options.voters, fence: options.fence };
+      const witness = options.hasWitness && id === options.voters;
+      const fence = witness ? [['self']] : options.fence;
+      const config = { id, name: `n${id}`, voter: id <= options.voters, witness, fence };
       this.configs.push(fenceDelay === undefined ? config : { ...config, fenceDelay });
     }
     for (const config of this.configs) this.nodes.push(new SimNode(this, config, options.drift));
+    for (let id = options.nodes + 1; id <= options.nodes + options.spares; id++) {
+      const spare = new SimNode(this, { id, name: `n${id}`, voter: false, fence: options.fence }, options.drift);
+      spare.isSpare = true;
+      this.nodes.push(spare);
+    }
     for (const a of this.nodes) for (const b of this.nodes) if (a.id < b.id) this.network.addPair(a, b);
     setup.prepare?.(this);
   }
@@ -106,10 +116,11 @@ export class World {
   /** Runs to the end, or to the first broken promise. True when all held. */
   run(): boolean {
     const { options, queue } = this;
-    for (const n of this.nodes) queue.after(this.faultRandom.exp(30), () => n.start());
+    for (const n of this.nodes) if (!n.isSpare) queue.after(this.faultRandom.exp(30), () => n.start());
     this.faults.begin();
     new Operator(this).begin();
     new Votes(this).begin();
+    new TableOperator(this).begin();
     this.#sampleMasters();
     this.runFor(options.calmMs + options.faultPhaseMs);
     return this.finish();
@@ -174,7 +185,9 @@ export class World {
   /** Every node is a running member and no request is open. */
   get isIdle(): boolean {
     return this.nodes.every(
-      (n) => n.life && !n.life.isStopping && !n.isPaused && n.life.core.isMember && n.life.isMember && n.owners.all.size === 0,
+      (n) =>
+        n.isRetired ||
+        (n.life && !n.life.isStopping && !n.isPaused && n.life.core.isMember && n.life.isMember && n.owners.all.size === 0),
     );
   }
 
@@ -194,7 +207,8 @@ export class World {
     this.trace.add(this.queue.now, 0, 'probe');
     const names = this.faultRandom.shuffle([...this.holdCheck.names]).slice(0, 6);
     names.push('default/never-seen');
-    const probes = this.nodes.map((node) => ({ node, next: 0, lock: null as Owned | null, isGranted: false }));
+    const lockers = this.nodes.filter((n) => !n.isRetired && n.config.witness !== true);
+    const probes = lockers.map((node) => ({ node, next: 0, lock: null as Owned | null, isGranted: false }));
     const advance = (): boolean => {
       for (const p of probes) {
         if (p.lock && p.lock.phase !== 'gone') continue;
@@ -272,7 +286,7 @@ export class World {
   }
 
   topologyChanged(): void {
-    if (this.nodes.length < this.options.nodes) return;
+    if (this.nodes.length < this.options.nodes + this.options.spares) return;
     this.quorumCheck.topologyChanged(this.nodes, (a, b) => this.network.isOpen(a, b), this.queue.now);
   }
 
