@@ -15,6 +15,7 @@ export const ERROR_CODES = {
   TSDLM_STOPPING: 9,
   TSDLM_LVB_INVALID: 10,
   TSDLM_RESTARTING: 11,
+  TSDLM_BRIDGE_DOWN: 12,
   // What the caller or operator did wrong.
   TSDLM_BAD_ARGUMENT: 20,
   TSDLM_NAME_TOO_LONG: 21,
@@ -72,6 +73,7 @@ const RETRYABLE: ReadonlySet<ErrorCode> = new Set([
   'TSDLM_OVERLOADED',
   'TSDLM_DAEMON_UNREACHABLE',
   'TSDLM_LOST',
+  'TSDLM_BRIDGE_DOWN',
 ]);
 
 /** An operating error with a stable code. `message` names the value, the place and the way out. */
