@@ -47,8 +47,8 @@ export interface BridgeOptions {
   domains: ReadonlySet<string>;
   /** Opens the link; its events may come from then on. */
   link: (events: LinkEvents) => BridgeLink;
-  /** Longest time that an owner of before a restart may still count on what it was told. */
-  leaseMs: number;
+  /** For how long an owner of before a restart may still come and claim what it had. */
+  claimMs: number;
   /** Names of node-owned locks in the journal, "domain/name": they will be claimed. */
   journaled: ReadonlySet<string>;
   /** Runs what calls the core; a broken invariant in it ends the daemon. */
@@ -103,6 +103,11 @@ export class Bridge implements OwnerCore, LocalEvents {
   /** Holds of this node end at `until`, on the core's clock: told to the helper before any owner hears of it (rule 5). */
   lease(until: Millis): void {
     if (until > 0 && this.#isAttached) this.#link.send({ k: 'until', until: this.#o.toMonotonic(until) });
+  }
+
+  /** What the core says of its locks for the record of a restart, with the owners as their doors know them. */
+  claims(claims: ClaimedLock[]): ClaimedLock[] {
+    return claims.map((claim) => (claim.ctx instanceof BridgedLock ? { ...claim, ctx: claim.ctx.ctx } : claim));
   }
 
   // What owners ask.
@@ -187,7 +192,7 @@ export class Bridge implements OwnerCore, LocalEvents {
     if (lock instanceof BridgedLock) this.#value(lock, value);
   }
 
-  setInUse(now: Millis, lock: LocalLock, isInUse: boolean, recorded: () => void): void {
+  setInUse(now: Millis, lock: LocalLock, isInUse: boolean, recorded: (ok: boolean) => void): void {
     this.#o.core.setInUse(now, asBridged(lock).real ?? lock, isInUse, recorded);
   }
 
@@ -397,7 +402,7 @@ export class Bridge implements OwnerCore, LocalEvents {
       if (name.locks.size > 0) this.#names.sync(name);
     }
     // What nobody claims was a session's whose last deadline passes meanwhile; the journal's locks come by themselves.
-    this.#later(this.#o.leaseMs, () => {
+    this.#later(this.#o.claimMs, () => {
       for (const name of this.#names.all()) {
         const isExpected = name.isForever && this.#o.journaled.has(`${name.domain}/${name.name}`);
         if (name.locks.size === 0 && !isExpected) this.#names.sync(name);
@@ -415,7 +420,7 @@ export class Bridge implements OwnerCore, LocalEvents {
         if (name === null) return;
         if (!m.isBusy) this.#o.log('warn', 'bridge-refused', { domain: m.domain, name: m.name, why: m.why });
         for (const lock of [...name.locks]) {
-          if (lock.phase !== 'taking' || lock.need <= name.have) continue;
+          if (lock.phase !== 'taking' || name.covers(lock.need)) continue;
           // An upgrade is a try in the kernel, whatever its owner asked for: two that wait for each other would never notice.
           if (!m.isBusy) this.#fail(lock, 'TSDLM_BRIDGE_DOWN');
           else if (lock.isTry || lock.told >= PR) this.#fail(lock, 'TSDLM_CONFLICT');
@@ -438,7 +443,7 @@ export class Bridge implements OwnerCore, LocalEvents {
 
   /** Somebody still wants more than the kernel has: asks again, at once for owners that wait, with a pause for the node's own. */
   #retry(name: BridgedName): void {
-    const locks = [...name.locks].filter((lock) => lock.need > name.have);
+    const locks = [...name.locks].filter((lock) => !name.covers(lock.need));
     if (locks.some((lock) => lock.phase === 'taking')) this.#names.sync(name);
     else if (locks.length > 0) this.#later(RETRY_MS, () => this.#names.sync(name));
   }

@@ -83,6 +83,12 @@ export class BridgedLock implements LocalLock {
   get tc(): number {
     return this.real?.tc ?? 0;
   }
+  get se(): number {
+    return this.real?.se ?? 0;
+  }
+  get sc(): number {
+    return this.real?.sc ?? 0;
+  }
   get lvbState(): LvbState {
     return this.#value === null ? LVB_NONE : LVB_VALID;
   }

@@ -8,8 +8,10 @@ export class BridgedName {
   readonly domain: string;
   readonly name: string;
   readonly locks = new Set<BridgedLock>();
-  /** What the kernel has, as far as the helper has said. */
+  /** The kernel has at most this, as far as the helper has said. */
   have: Level = -1;
+  /** And at least this: no wish for less is under way. */
+  kept: Level = -1;
   /** The last wish, and its number. */
   asked: Level = -1;
   seq = 0;
@@ -37,9 +39,9 @@ export class BridgedName {
     return this.answered !== this.seq;
   }
 
-  /** The kernel has at least this, and keeps it: no wish for less is under way. */
+  /** The kernel has at least this, and keeps it. */
   covers(level: Level): boolean {
-    return this.have >= level && this.asked >= level;
+    return this.kept >= level;
   }
 }
 
@@ -97,9 +99,10 @@ export class BridgedNames {
     if (!this.#isAttached || need === name.asked) return;
     // A wish that is replaced is never answered: what waited for less of the kernel need not wait for the new one.
     if (need > name.asked && name.drops.length > 0) this.#defer(() => this.#runDrops(name));
-    const waiting = [...name.locks].filter((lock) => lock.need > name.have);
+    const waiting = [...name.locks].filter((lock) => lock.need > name.kept);
     name.isForever = [...name.locks].some((lock) => lock.nodeOwned);
     name.asked = need;
+    if (need < name.kept) name.kept = need;
     name.seq = ++this.#seq;
     this.#send({
       k: 'want',
@@ -145,7 +148,9 @@ export class BridgedNames {
   have(m: Extract<FromHelper, { k: 'have' }>): void {
     const name = this.#names.get(keyOf(m.domain, m.name));
     if (name === undefined || m.seq !== name.seq) return;
+    // After a wish for less the helper may still have more, but not for long.
     name.have = m.level;
+    name.kept = m.level < name.asked ? m.level : name.asked;
     name.answered = m.seq;
     if (m.value !== null) name.value = Buffer.from(m.value, 'base64');
     this.#runDrops(name);
@@ -157,7 +162,7 @@ export class BridgedNames {
   refused(m: Extract<FromHelper, { k: 'refused' }>): BridgedName | null {
     const name = this.#names.get(keyOf(m.domain, m.name));
     if (name === undefined || m.seq !== name.seq) return null;
-    name.asked = name.have;
+    name.asked = name.kept;
     name.answered = m.seq;
     this.#runDrops(name);
     return name;
@@ -174,6 +179,7 @@ export class BridgedNames {
     for (const m of names) {
       const name = this.#of(m.domain, m.name);
       name.have = m.level;
+      name.kept = m.level;
       name.asked = m.level;
       name.isForever ||= m.isForever;
     }
@@ -185,6 +191,7 @@ export class BridgedNames {
     const names = this.all();
     for (const name of names) {
       name.have = -1;
+      name.kept = -1;
       name.asked = -1;
       name.answered = name.seq;
       this.#runDrops(name);

@@ -127,6 +127,7 @@ function statusText(s: StatusData, dlm: Found): string {
     ['self end', s.armedMs === 0 ? 'not armed' : `armed: this machine ends within ${formatDuration(s.armedMs)} of its lease`],
     ['node-owned', s.nodeOwnedAllowed ? 'allowed' : 'refused: no fence method ends this machine'],
     ['dlmfs', foundText(dlm)],
+    ...(s.bridge === null ? [] : [['bridge', bridgeText(s.bridge)] as [string, string]]),
   ]);
   const orphans = s.files.orphans.map(
     (o) =>
@@ -154,6 +155,11 @@ function roleText(s: Pick<StatusData, 'role' | 'quorum'>): string {
 function domainText(d: StatusData['domains'][number]): string {
   const masters = d.mastery === 'peer' ? 'peer' : `servers ${d.masters.map((m) => m.name).join(' ') || 'none'}`;
   return `${d.name} (${masters}${d.state === 'active' ? '' : `, ${d.state}`})`;
+}
+
+function bridgeText(b: NonNullable<StatusData['bridge']>): string {
+  if (b.state === 'up') return `up, ${b.held} held in the kernel`;
+  return b.state === 'starting' ? 'starting' : `down, nothing is granted in bridged domains: ${plain(b.why)}`;
 }
 
 export function nodesCommand(program: Command, context: () => Context): void {

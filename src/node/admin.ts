@@ -52,6 +52,7 @@ export interface AdminHost {
   nodeOwnedAllowed(): boolean;
   /** Names that this node's configuration defines. */
   fenceMethods: readonly string[];
+  bridge(): StatusData['bridge'];
   files: Pick<FileDoor, 'data' | 'orphans' | 'freeOrphans'>;
   warnings(): string[];
   configSum: string;
@@ -218,6 +219,7 @@ export class Admin {
       locks: countLocal(h.core.engine),
       nodeOwnedAllowed: h.nodeOwnedAllowed(),
       armedMs: me?.armedMs ?? 0,
+      bridge: h.bridge(),
       files: h.files.data(),
       warnings: [...this.#suspended(), ...this.#arbitrating(), ...policyWarnings(h), ...this.#fence.warnings(), ...h.warnings()],
     };

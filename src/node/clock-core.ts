@@ -32,10 +32,10 @@ export type DoorCore = Pick<CoreApi, 'holdUntil' | 'lock' | 'reclaim' | 'convert
 
 /** The core on CLOCK_MONOTONIC: times go in and come out converted. */
 export class MonotonicCore implements DoorCore {
-  readonly #core: CoreApi;
+  readonly #core: DoorCore;
   readonly #clock: CoreClock;
 
-  constructor(core: CoreApi, clock: CoreClock) {
+  constructor(core: DoorCore, clock: CoreClock) {
     this.#core = core;
     this.#clock = clock;
   }

@@ -86,7 +86,7 @@ export interface Config {
   files: FilesConfig;
   /** Who masters in domains that this cluster makes and that are not named below: any member (`peer`), or voters only (`servers`). */
   mastery: MasteryPolicy;
-  domains: Map<string, { mastery: MasteryPolicy }>;
+  domains: Map<string, DomainConfig>;
   /** How long a restart may take at most, ms: until then nobody fences this node or frees its locks (rule 23). */
   restartLimitMs: number;
   /** What SIGTERM means: the node leaves, or its daemon comes back. */
@@ -194,10 +194,29 @@ function readLimits(top: TableReader, complaints: Complaints): TimeLimits {
   }
 }
 
-function readDomains(top: TableReader, mastery: MasteryPolicy): Map<string, { mastery: MasteryPolicy }> {
-  const domains = new Map<string, { mastery: MasteryPolicy }>();
+export interface DomainConfig {
+  mastery: MasteryPolicy;
+  /** Where programs of this node have the kernel's dlmfs, when its locks are held there too; '' = it is not bridged. */
+  bridge: string;
+}
+
+function readDomains(top: TableReader, mastery: MasteryPolicy, complaints: Complaints): Map<string, DomainConfig> {
+  const domains = new Map<string, DomainConfig>();
+  let first = '';
   for (const [name, table] of top.tables('domains', DOMAINS_MAX)) {
-    domains.set(name, { mastery: table.oneOf('mastery', MASTERY_POLICIES) ?? mastery });
+    const bridge = table.text('bridge', {
+      max: 255,
+      pattern: /^\/[^\0]*[^\0/]$/,
+      wanted: 'the directory where ocfs2_dlmfs is mounted, such as "/dlm"',
+    });
+    if (bridge !== undefined && first !== '' && bridge !== first) {
+      complaints.at(
+        table.lineOf('bridge'),
+        `bridge = "${bridge}": another domain is bridged to "${first}", and a node has one kernel`,
+      );
+    }
+    first ||= bridge ?? '';
+    domains.set(name, { mastery: table.oneOf('mastery', MASTERY_POLICIES) ?? mastery, bridge: bridge ?? '' });
     table.finish();
   }
   return domains;
@@ -251,7 +270,7 @@ export function loadConfig(source: ConfigSource = {}): Config {
   const configured = readNodes(top, fenceMethods, complaints, DEFAULT_PORT);
   const fenceMonitorMs = top.integer('fence_monitor_ms', 0, 3_600_000, ' milliseconds; 0 = never');
   const mastery = top.oneOf('mastery', MASTERY_POLICIES) ?? 'peer';
-  const domains = readDomains(top, mastery);
+  const domains = readDomains(top, mastery, complaints);
   const { usesDefault: usesDefaultFiles, ...files } = readFiles(top, complaints);
   const stateDir = top.text('state_dir');
   const machineId = top.text('machine_id', { pattern: /^[0-9a-f]{32}$/, wanted: '32 hexadecimal digits, as in /etc/machine-id' });
@@ -373,14 +392,14 @@ export function votersOf(nodes: readonly NodeConfig[]): NodeId[] {
 }
 
 /**
- * Checksum (hex) over what must be equal on all nodes: cluster, nodes with votes and fence levels, who masters where. Not
+ * Checksum (hex) over what must be equal on all nodes: cluster, nodes with votes and fence levels, who masters where, bridges. Not
  * over the key, addresses and paths, nor the time limits, which the handshake compares by themselves.
  */
 export function configChecksum(config: Pick<Config, 'cluster' | 'nodes' | 'mastery' | 'domains'>): string {
   const nodes = [...config.nodes]
     .sort((a, b) => a.id - b.id)
     .map((n) => [n.id, n.name, n.voter, n.witness ?? false, n.fence, n.fenceDelay.baseMs, n.fenceDelay.maxMs]);
-  const domains = [...config.domains].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, d]) => [name, d.mastery]);
+  const domains = [...config.domains].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, d]) => [name, d.mastery, d.bridge]);
   return createHash('sha256')
     .update(JSON.stringify([config.cluster, nodes, config.mastery, domains]))
     .digest('hex');

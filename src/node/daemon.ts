@@ -7,6 +7,8 @@
  */
 import { statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { Bridge } from '../bridge/bridge.js';
+import { HelperLink } from '../bridge/link.js';
 import { NodeCore } from '../core/node-core.js';
 import type { CoreOutput } from '../core/types.js';
 import { Guard } from '../fence/guard.js';
@@ -14,7 +16,7 @@ import { FenceMonitor } from '../fence/monitor.js';
 import { FenceRunner } from '../fence/runner.js';
 import type { SelfEnd, SelfEndConfig, SelfEndLog } from '../fence/self-end.js';
 import { Watchdog } from '../fence/watchdog.js';
-import type { ClaimedLock } from '../master/types.js';
+import type { ClaimedLock, LocalEvents } from '../master/types.js';
 import type { NodePlace } from '../membership/bootstrap.js';
 import { longestLeaseMs } from '../membership/limits-in-force.js';
 import { RaftLog } from '../membership/log.js';
@@ -61,6 +63,7 @@ export class Daemon {
   readonly #peers: PeerNet | null;
   readonly #sessions: SessionServer;
   readonly #files: FileDoor;
+  readonly #bridge: Bridge | null;
   readonly #admin: Admin;
   readonly #fencing: FenceRunner;
   readonly #monitor: FenceMonitor;
@@ -185,11 +188,12 @@ export class Daemon {
       },
       this.#output(log),
     );
+    this.#bridge = this.#makeBridge(log, toldUntil);
     this.#sessions = new SessionServer({
       path: config.socket,
       mode: config.socketMode,
       ...(config.socketGroup === '' ? {} : { group: config.socketGroup }),
-      core: new MonotonicCore(this.#core, this.#clock),
+      core: new MonotonicCore(this.#bridge ?? this.#core, this.#clock),
       node: { id: config.self.id, name: config.self.name },
       cluster: config.cluster,
       limits: this.#core.membership.limits,
@@ -333,7 +337,7 @@ export class Daemon {
           },
         );
       },
-      restartRecord: (claims) => this.#writeRestart(claims),
+      restartRecord: (claims) => this.#writeRestart(this.#bridge?.claims(claims) ?? claims),
       fence: (request) => {
         const victim = this.#core.membership.ahead.nodes.find((n) => n.id === request.node);
         void this.#fencing
@@ -354,7 +358,10 @@ export class Daemon {
         );
       },
       distrusted: (why) => this.#distrusted(why),
-      lease: (until, isSuspended) => this.#sessions.lease(until === 0 ? 0 : until - this.#clock.ahead, isSuspended),
+      lease: (until, isSuspended) => {
+        this.#bridge?.lease(until);
+        this.#sessions.lease(until === 0 ? 0 : until - this.#clock.ahead, isSuspended);
+      },
       viewChanged: (view) => {
         log('info', 'view', {
           epoch: view.epoch,
@@ -367,23 +374,11 @@ export class Daemon {
       memberChanged: (isMember) => {
         log('info', isMember ? 'joined' : 'not-a-member', { epoch: this.#core?.view.epoch ?? 0 });
       },
-      granted: (lock) => {
-        if (this.#files.granted(lock)) return;
-        if (lock.ctx === null && lock.nodeOwned) this.#sessions.adoptNodeOwned(lock);
-        else this.#sessions.granted(lock);
-      },
-      denied: (lock, code) => {
-        if (!this.#files.denied(lock, code)) this.#sessions.denied(lock, code);
-      },
-      released: (lock) => {
-        if (!this.#files.released(lock)) this.#sessions.released(lock);
-      },
-      bast: (lock, mode) => {
-        if (!this.#files.bast(lock, mode)) this.#sessions.bast(lock, mode);
-      },
-      lost: (lock, code) => {
-        if (!this.#files.lost(lock, code)) this.#sessions.lost(lock, code);
-      },
+      granted: (lock) => (this.#bridge ?? this.#doors).granted(lock),
+      denied: (lock, code) => (this.#bridge ?? this.#doors).denied(lock, code),
+      released: (lock) => (this.#bridge ?? this.#doors).released(lock),
+      bast: (lock, mode) => (this.#bridge ?? this.#doors).bast(lock, mode),
+      lost: (lock, code) => (this.#bridge ?? this.#doors).lost(lock, code),
       note: log,
     };
   }
@@ -398,6 +393,57 @@ export class Daemon {
     return { ok: true, data };
   }
 
+  /** Events of the core go to the door that the lock's owner came by. */
+  readonly #doors: LocalEvents = {
+    granted: (lock) => {
+      if (this.#files.granted(lock)) return;
+      if (lock.ctx === null && lock.nodeOwned) this.#sessions.adoptNodeOwned(lock);
+      else this.#sessions.granted(lock);
+    },
+    denied: (lock, code) => {
+      if (!this.#files.denied(lock, code)) this.#sessions.denied(lock, code);
+    },
+    released: (lock) => {
+      if (!this.#files.released(lock)) this.#sessions.released(lock);
+    },
+    bast: (lock, mode) => {
+      if (!this.#files.bast(lock, mode)) this.#sessions.bast(lock, mode);
+    },
+    lost: (lock, code) => {
+      if (!this.#files.lost(lock, code)) this.#sessions.lost(lock, code);
+    },
+  };
+
+  #makeBridge(
+    log: (level: 'info' | 'warn' | 'error', event: string, data: Record<string, unknown>) => void,
+    toldUntil: number,
+  ): Bridge | null {
+    const { config } = this.#o;
+    const bridged = [...config.domains].filter(([, d]) => d.bridge !== '');
+    const [first] = bridged;
+    if (first === undefined) return null;
+    const domains = bridged.map(([name]) => name);
+    return new Bridge({
+      core: this.#core,
+      events: this.#doors,
+      now: this.#now,
+      toMonotonic: (time) => time - this.#clock.ahead,
+      domains: new Set(domains),
+      link: (events) =>
+        new HelperLink({
+          socket: join(config.stateDir, 'bridge.sock'),
+          users: first[1].bridge,
+          own: join(config.stateDir, 'bridge-dlm'),
+          domains,
+          events,
+        }),
+      claimMs: Math.max(toldUntil - this.#now(), config.limits.leaseMs) + config.limits.marginMs,
+      journaled: new Set(this.#journal.loadNodeOwned().map((r) => `${r.domain}/${r.name}`)),
+      step: (work) => this.#step(work),
+      log,
+    });
+  }
+
   #onPeerMessage(from: NodeId, msg: PeerMessage): void {
     if (msg.k === 'Query') this.#admin.onQuery(from, msg);
     else if (msg.k === 'QueryReply') this.#admin.onQueryReply(msg);
@@ -408,7 +454,7 @@ export class Daemon {
     const { config } = this.#o;
     const { socket, mode, group, listen } = config.files;
     return new FileDoor({
-      core: this.#core,
+      core: this.#bridge ?? this.#core,
       now: this.#now,
       isLeased: () => this.#core.leaseUntil > this.#now(),
       node: config.self.name,
@@ -443,6 +489,7 @@ export class Daemon {
       configSum: configChecksum(config),
       shutdown: (by) => this.#o.onShutdown?.(by),
       files: this.#files,
+      bridge: () => this.#bridge?.status ?? null,
       warnings: () => [
         ...config.warnings,
         ...this.#fencing.warnings(),
@@ -577,6 +624,7 @@ export class Daemon {
     if (why === null) {
       const until = this.#restartUntil - this.#clock.ahead;
       this.#o.log.info('restarting', { forMs: Math.round(this.#restartUntil - this.#now()) });
+      this.#bridge?.lease(this.#restartUntil);
       await this.#sessions.restarting(until);
     } else {
       // Owners count on their leases only: whoever finds the next daemon in time keeps what it has, as after a crash.
@@ -627,6 +675,7 @@ export class Daemon {
     await this.#disarm();
     this.#monitor.close();
     this.#fencing.close();
+    this.#bridge?.close();
     await this.#peers?.close();
     await this.#journal.close();
     this.#o.log.info('daemon-stopped', { node: this.#o.config.self.name });

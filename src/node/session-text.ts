@@ -31,6 +31,10 @@ export function denialText(code: ErrorCode, lock: LocalLock, isConvert: boolean)
       return `it cannot be decided now whether ${what} is free (no quorum, or a recovery is under way): try again, or wait without --try${keeps}`;
     case 'TSDLM_STOPPING':
       return `this daemon is stopping and grants nothing more; ${what} was not granted${keeps}`;
+    case 'TSDLM_BRIDGE_DOWN':
+      return `${what} must be held in the kernel's dlmfs of this node as well, which cannot be used now (tsdlm status says why)${keeps}`;
+    case 'TSDLM_NAME_TOO_LONG':
+      return `${what} is too long for the kernel's dlmfs, to which its domain is bridged: at most 31 bytes`;
     case 'TSDLM_LOST':
       return `${what} was lost while the request waited: this node's lease ended`;
     case 'TSDLM_LIMIT_REACHED':
@@ -44,8 +48,10 @@ export function lostText(code: ErrorCode, lock: LocalLock): string {
   const why =
     code === 'TSDLM_LOST'
       ? "this node's lease ended or it was evicted"
-      : code === 'TSDLM_STOPPING'
-        ? 'the daemon stops'
-        : 'the cluster ended it';
+      : code === 'TSDLM_BRIDGE_DOWN'
+        ? "the kernel's dlmfs no longer holds it for this node"
+        : code === 'TSDLM_STOPPING'
+          ? 'the daemon stops'
+          : 'the cluster ended it';
   return `${nameOf(lock)} is lost: ${why}`;
 }

@@ -111,6 +111,8 @@ export interface StatusData {
   nodeOwnedAllowed: boolean;
   /** The others count on it that this machine ends itself within so many ms after its lease; 0 = on nothing. */
   armedMs: number;
+  /** Domains whose locks are held in the kernel's dlmfs too: can they be, and why not; null = there are none. */
+  bridge: { state: 'starting' | 'up' | 'down'; why: string; held: number } | null;
   files: FilesData;
   /** Sentences an operator should read: fence methods that fail, unsafe settings, a node that cannot be fenced. */
   warnings: string[];

@@ -38,6 +38,7 @@ const STATUS: StatusData = {
   locks: { held: 2, waiting: 1 },
   armedMs: 0,
   nodeOwnedAllowed: false,
+  bridge: null,
   files: {
     socket: '/run/tsdlm/9p.sock',
     listen: null,

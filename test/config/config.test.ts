@@ -375,3 +375,17 @@ t.test('[files]: where mounts connect, loopback only, and only where a lost leas
   t.equal(load(`${nodes('[["manual"]]')}[files]\n`).filesAllowed, true);
   t.end();
 });
+
+t.test('a bridged domain names where the kernel has its dlmfs; a node has only one', (t) => {
+  const one = loadConfig({ text: '[domains.web]\nbridge = "/dlm"\n[domains.other]\n', hostname: 'x', env: {}, uid: 0 });
+  t.equal(one.domains.get('web')?.bridge, '/dlm');
+  t.equal(one.domains.get('other')?.bridge, '');
+  const bad = (text: string, message: RegExp): void => {
+    t.throws(() => loadConfig({ text, hostname: 'x', env: {}, uid: 0 }), { code: 'TSDLM_BAD_CONFIG', message });
+  };
+  bad('[domains.web]\nbridge = "dlm"\n', /bridge.*such as "\/dlm"/);
+  bad('[domains.a]\nbridge = "/dlm"\n[domains.b]\nbridge = "/dlm2"\n', /:4: bridge = "\/dlm2".*one kernel/);
+  const plain = loadConfig({ text: '[domains.web]\n', hostname: 'x', env: {}, uid: 0 });
+  t.not(configChecksum(one), configChecksum(plain), 'all nodes must agree');
+  t.end();
+});

@@ -5,6 +5,7 @@
  * what the guest prints. Without qemu or the image (npm run setup:vm) it says so and skips.
  */
 import { rmSync } from 'node:fs';
+import { bridgeSuite } from './bridge.js';
 import { missing } from './cache.js';
 import { cliSuite } from './cli.js';
 import { kernelSuite } from './conformance.js';
@@ -12,7 +13,7 @@ import { Machine, makeDisk, makeInitrd, workFile } from './machine.js';
 import { o2dlmSuite, realSuite } from './real.js';
 import { type Count, checker, type Suite } from './suite.js';
 
-const SUITES: Suite[] = [realSuite, o2dlmSuite, cliSuite, kernelSuite];
+const SUITES: Suite[] = [realSuite, o2dlmSuite, cliSuite, bridgeSuite, kernelSuite];
 
 async function main(words: readonly string[]): Promise<number> {
   const suites = SUITES.filter((s) => words.length === 0 || words.some((word) => s.name.includes(word)));

@@ -1,0 +1,247 @@
+/**
+ * A bridged domain on the real thing: two daemons (each with a mount of its own) and programs on /dlm exclude each other.
+ */
+import { equal, match, ok } from 'node:assert/strict';
+import type { GuestProcess, Machine } from './machine.js';
+import { holder, tryOpen } from './real.js';
+import type { Suite } from './suite.js';
+
+const CLUSTER = `cluster = "vm"
+key = "0123456789abcdef0123456789abcdef"
+unsafe_node_owned = true
+never_paused = true
+limits = { heartbeat_ms = 1000, lease_ms = 10000, suspect_ms = 5000, dead_ms = 10000, election_ms = 2000 }
+[domains.web]
+bridge = "/dlm"
+[[nodes]]
+id = 1
+name = "a"
+host = "127.0.0.1"
+port = 7801
+[[nodes]]
+id = 2
+name = "b"
+host = "127.0.0.1"
+port = 7802
+[[nodes]]
+id = 3
+name = "c"
+host = "127.0.0.1"
+port = 7803
+voter = false
+`;
+const PATIENCE_MS = 60_000;
+
+class Node {
+  readonly #m: Machine;
+  readonly name: string;
+  process: GuestProcess | null = null;
+
+  constructor(m: Machine, name: string) {
+    this.#m = m;
+    this.name = name;
+  }
+
+  get socket(): string {
+    return `/run/${this.name}/tsdlm.sock`;
+  }
+
+  start(): void {
+    this.process = this.#m.start([
+      'tsdlmd',
+      '--config',
+      '/root/tsdlm.conf',
+      '--node',
+      this.name,
+      '--state-dir',
+      `/var/lib/tsdlm-${this.name}`,
+      '--socket',
+      this.socket,
+    ]);
+  }
+
+  args(...args: string[]): string[] {
+    return ['tsdlm', '--socket', this.socket, ...args];
+  }
+
+  lock(name: string, ...more: string[]): GuestProcess {
+    return this.#m.start(this.args('lock', name, '--domain', 'web', ...more));
+  }
+
+  async status(): Promise<{ isMember: boolean; leaseLeftMs: number; bridge: { state: string; why: string; held: number } }> {
+    const { out } = await this.#m.run(this.args('--json', 'status'));
+    return out === '' ? { isMember: false, leaseLeftMs: 0, bridge: { state: '', why: '', held: 0 } } : JSON.parse(out);
+  }
+
+  async until(what: string, isTrue: (s: Awaited<ReturnType<Node['status']>>) => boolean): Promise<void> {
+    const end = Date.now() + PATIENCE_MS;
+    let last: unknown = null;
+    while (Date.now() < end) {
+      const status = await this.status();
+      if (isTrue(status)) return;
+      last = status;
+    }
+    throw new Error(
+      `${this.name}: not ${what}: ${JSON.stringify(last)}\n${this.process?.out.slice(-3000)}${this.process?.err.slice(-2000)}`,
+    );
+  }
+
+  async up(): Promise<void> {
+    await this.until('up', (s) => s.isMember && s.leaseLeftMs > 0 && s.bridge.state === 'up');
+  }
+}
+
+async function release(m: Machine, p: GuestProcess): Promise<void> {
+  await m.sh(`kill -INT ${p.pid}`);
+  await p.result(PATIENCE_MS);
+  p.close();
+}
+
+/** Closes what a holder holds, and takes the name off this mount so that no level stays. */
+async function letGo(m: Machine, h: GuestProcess, path: string): Promise<void> {
+  h.write('close\n');
+  await h.expect(/closed/);
+  h.close();
+  await m.sh(`rm ${path}`);
+}
+
+/** Process numbers of bridge helpers with this in their arguments. */
+async function helpers(m: Machine, what: string): Promise<string[]> {
+  const { out } = await m.run(['sh', '-c', `ps -o pid,args | grep 'bridge/helper[.]js ${what}'`]);
+  return [...out.matchAll(/^ *(\d+) /gm)].map((match) => match[1] ?? '');
+}
+
+export const bridgeSuite: Suite = {
+  name: 'bridge',
+  run: async (m, check) => {
+    await m.sh(`cat >/root/tsdlm.conf <<'END'\n${CLUSTER}END\nchmod 600 /root/tsdlm.conf; mkdir -p /dlm/web /run/a /run/b`);
+    const a = new Node(m, 'a');
+    const b = new Node(m, 'b');
+    a.start();
+    b.start();
+    await check('two nodes, each with its own private mount', async () => {
+      await a.up();
+      await b.up();
+      match(
+        await m.sh('cat /proc/mounts'),
+        /\/var\/lib\/tsdlm-a\/bridge-dlm ocfs2_dlmfs[\s\S]*\/var\/lib\/tsdlm-b\/bridge-dlm ocfs2_dlmfs/,
+      );
+      match((await m.run(a.args('status'))).out, /^bridge +up, 0 held in the kernel$/m);
+    });
+    if ((await a.status()).bridge.state !== 'up' || (await b.status()).bridge.state !== 'up') return;
+    await check('rule 4: who holds in tsdlm holds in the kernel, and nothing is kept afterwards', async () => {
+      const p = a.lock('r');
+      await p.expect(/granted r EX/, PATIENCE_MS);
+      equal(await tryOpen(m, '/dlm/web/r', 'pr'), 'failed ETXTBSY');
+      equal((await m.run(b.args('lock', 'r', '--domain', 'web', '--try', '--', 'true'))).code, 75);
+      await release(m, p);
+      equal(await tryOpen(m, '/dlm/web/r', 'ex'), 'held');
+      await m.sh('rm /dlm/web/r');
+    });
+    await check('who holds in the kernel keeps both nodes of tsdlm out', async () => {
+      const h = holder(m, '/dlm/web/k', 'ex');
+      await h.expect(/held/);
+      for (const node of [a, b]) {
+        const tried = await m.run(node.args('lock', 'k', '--domain', 'web', '--try', '--', 'true'));
+        equal(tried.code, 75, tried.err);
+      }
+      const timed = await m.run(a.args('lock', 'k', '--domain', 'web', '--wait', '500ms', '--', 'true'));
+      equal(timed.code, 75, timed.err);
+      match(timed.err, /TSDLM_TIMEOUT/);
+      const w = b.lock('k');
+      const readable = await h.until(() => /done/.test(h.out), 500);
+      equal(readable, false);
+      ok(!w.out.includes('granted'));
+      await letGo(m, h, '/dlm/web/k');
+      await w.expect(/granted k EX/, PATIENCE_MS);
+      await release(m, w);
+    });
+    await check('a kernel user that waits is a blocking notice, and gets it', async () => {
+      const p = a.lock('w');
+      await p.expect(/granted/, PATIENCE_MS);
+      const h = holder(m, '/dlm/web/w', 'ex');
+      await p.expect(/wanted by another/);
+      await release(m, p);
+      await h.expect(/held/, PATIENCE_MS);
+      const n = b.lock('w');
+      await letGo(m, h, '/dlm/web/w');
+      await n.expect(/granted/, PATIENCE_MS);
+      await release(m, n);
+    });
+    await check('readers of both kinds share', async () => {
+      const p = a.lock('s', '--pr');
+      await p.expect(/granted s PR/, PATIENCE_MS);
+      const q = b.lock('s', '--pr');
+      await q.expect(/granted s PR/, PATIENCE_MS);
+      equal(await tryOpen(m, '/dlm/web/s', 'pr'), 'held');
+      equal(await tryOpen(m, '/dlm/web/s', 'ex'), 'failed ETXTBSY');
+      await m.sh('rm /dlm/web/s');
+      await release(m, p);
+      await release(m, q);
+    });
+    await check("rule 5: the value block is the kernel's", async () => {
+      await m.sh(a.args('lvb', 'set', 'v', 'from-tsdlm', '--domain', 'web').join(' '), PATIENCE_MS);
+      const h = holder(m, '/dlm/web/v', 'ex');
+      await h.expect(/held/);
+      h.write('read\n');
+      equal((await h.expect(/value (.*)/))[1], 'from-tsdlm');
+      h.write('write from-kernel\n');
+      await h.expect(/done write/);
+      h.write('close\n');
+      await h.expect(/closed/);
+      h.close();
+      equal(await m.sh(b.args('lvb', 'get', 'v', '--domain', 'web').join(' '), PATIENCE_MS), 'from-kernel\n');
+      await m.sh('rm /dlm/web/v');
+    });
+    await check('/dlm vanishes: nothing is granted there, and status says why; it comes back', async () => {
+      await m.sh('rm -f /dlm/web/*; rmdir /dlm/web; umount /dlm');
+      await a.until('down', (s) => s.bridge.state === 'down');
+      match((await a.status()).bridge.why, /\/dlm is not the kernel's ocfs2_dlmfs: nothing is mounted there/);
+      const r = await m.run(a.args('lock', 'x', '--domain', 'web', '--', 'true'));
+      equal(r.code, 69);
+      match(r.err, /TSDLM_BRIDGE_DOWN/);
+      equal((await m.run(a.args('lock', 'x', '--', 'true'))).code, 0, 'other domains go on');
+      await m.sh('mount -t ocfs2_dlmfs none /dlm; mkdir /dlm/web');
+      await a.up();
+      equal((await m.run(a.args('lock', 'x', '--domain', 'web', '--', 'true'))).code, 0);
+    });
+    await check(
+      'rule 5: tsdlmd is killed: the kernel lock stays until the deadline its owner was told, and goes then',
+      async () => {
+        const p = a.lock('d', '--', 'sh', '-c', 'echo running; trap "echo ending; exit 1" TERM; while :; do sleep 0.1; done');
+        await p.expect(/running/, PATIENCE_MS);
+        await m.sh(`kill -KILL ${a.process?.pid}`);
+        equal(await tryOpen(m, '/dlm/web/d', 'ex'), 'failed ETXTBSY');
+        // Waits in the kernel until the helper lets go.
+        const h = holder(m, '/dlm/web/d', 'ex');
+        await h.expect(/held/, PATIENCE_MS);
+        const over = await p.result(100);
+        ok(over.code !== null, 'the command was ended before');
+        await letGo(m, h, '/dlm/web/d');
+      },
+    );
+    await check('a daemon that comes back re-attaches or starts anew, and locks work', async () => {
+      a.process?.close();
+      a.start();
+      await a.up();
+      equal((await m.run(a.args('lock', 'd', '--domain', 'web', '--', 'true'), PATIENCE_MS)).code, 0);
+    });
+    await check('rule 5: the helper is killed: owners are told, a new one sweeps what stayed cached', async () => {
+      const p = a.lock('h');
+      await p.expect(/granted/, PATIENCE_MS);
+      await m.sh(`kill -KILL ${(await helpers(m, '/var/lib/tsdlm-a')).join(' ')}`);
+      await p.expect(/lost h/, PATIENCE_MS);
+      equal((await p.result()).code, 76);
+      await a.up();
+      equal((await m.sh('ls /var/lib/tsdlm-a/bridge-dlm/web')).trim(), '');
+      equal(await tryOpen(m, '/dlm/web/h', 'ex'), 'held');
+      await m.sh('rm /dlm/web/h');
+    });
+    await check('after a clean stop nothing is left running', async () => {
+      for (const node of [a, b]) await m.sh(`kill -TERM ${node.process?.pid}`);
+      for (const node of [a, b]) await node.process?.result(PATIENCE_MS);
+      const end = Date.now() + PATIENCE_MS;
+      while ((await helpers(m, '/var/lib')).length > 0) ok(Date.now() < end, 'the helpers end');
+    });
+  },
+};
