@@ -31,6 +31,7 @@ class CcsParser {
   parse(): Entry {
     const root = entry(this.#file, 1, '');
     const open: Entry[] = [root];
+    const lines = new WeakMap<Entry, Map<string, number>>([[root, new Map()]]);
     for (;;) {
       const section = open.at(-1) ?? root;
       const token = this.#next();
@@ -48,13 +49,17 @@ class CcsParser {
         throw this.#wrong(token, `${this.#shown(token)} where a name is expected`);
       }
       if (++this.#entries > ENTRIES_MAX) throw this.#wrong(token, `more than ${ENTRIES_MAX} entries`);
-      const before = section.children.find((c) => c.key === token.text);
-      if (before) throw this.#wrong(token, `${shown(token.text)} was given before in this section, in line ${before.line}`);
+      const known = lines.get(section);
+      const before = known?.get(token.text);
+      known?.set(token.text, token.line);
+      if (before !== undefined)
+        throw this.#wrong(token, `${shown(token.text)} was given before in this section, in line ${before}`);
       const sign = this.#next();
       if (sign.kind === '{') {
         if (open.length >= DEPTH_MAX) throw this.#wrong(sign, `sections are nested deeper than ${DEPTH_MAX}`);
         const inner = entry(this.#file, token.line, token.text);
         section.children.push(inner);
+        lines.set(inner, new Map());
         open.push(inner);
       } else if (sign.kind === '=') {
         section.children.push(this.#value(token));

@@ -205,7 +205,15 @@ function convert(source: Source, secretsDir: string): Imported {
     const id = n.id ?? next++;
     ids.add(id);
     const name = usableName(n.name, used, `node${id}`);
-    const node: ImportedNode = { id, name, host: n.host, port: null, voter: true, fence: methods.levels(name, n.fence) };
+    const node: ImportedNode = {
+      id,
+      name,
+      host: n.host,
+      port: null,
+      voter: true,
+      fenceDelayMs: 0,
+      fence: methods.levels(name, n.fence),
+    };
     nodes.push(node);
     byName.set(n.name, node);
   }

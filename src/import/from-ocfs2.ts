@@ -106,6 +106,7 @@ function readNodes(root: Entry, cluster: string, options: Ocfs2Options): Importe
       host,
       port: null,
       voter: true,
+      fenceDelayMs: 0,
       fence: [],
     };
     if (node.name !== name) untake(n, 'name', `tsdlm's names have letters, digits, ".", "_" and "-": it is ${node.name} now`);

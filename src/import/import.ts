@@ -4,7 +4,7 @@ import { parseCcs } from './ccs-text.js';
 import { fromCcs, fromXml } from './from-gulm.js';
 import { fromOcfs2 } from './from-ocfs2.js';
 import { parseOcfs2 } from './ocfs2-text.js';
-import type { Imported } from './result.js';
+import { type Imported, keepFromDuel } from './result.js';
 import { parseXml } from './xml-text.js';
 
 export const FORMATS = ['ocfs2', 'ccs', 'xml'] as const;
@@ -34,6 +34,12 @@ export function formatOf(source: SourceText): Format {
 
 /** Throws TSDLM_BAD_CONFIG as `file:line: what is wrong`, TSDLM_USAGE for files that do not go together. */
 export function importTexts(sources: readonly SourceText[], options: ImportOptions): Imported & { format: Format } {
+  const imported = convert(sources, options);
+  keepFromDuel(imported);
+  return imported;
+}
+
+function convert(sources: readonly SourceText[], options: ImportOptions): Imported & { format: Format } {
   const [first] = sources;
   if (!first) throw new TsdlmError('TSDLM_USAGE', 'there is no file to import');
   const format = options.format ?? formatOf(first);

@@ -8,6 +8,7 @@ export function parseOcfs2(text: string, file: string): Entry {
   checkText(file, text);
   const root = entry(file, 1, '');
   let stanza: Entry | null = null;
+  let lines = new Map<string, number>();
   let count = 0;
   for (const [at, raw] of text.split('\n').entries()) {
     const line = raw.replace(/^\ufeff/, '').trim();
@@ -18,6 +19,7 @@ export function parseOcfs2(text: string, file: string): Entry {
     if (head?.[1] !== undefined) {
       stanza = entry(file, no, head[1]);
       root.children.push(stanza);
+      lines = new Map();
       continue;
     }
     const pair = /^([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)$/.exec(line);
@@ -27,8 +29,9 @@ export function parseOcfs2(text: string, file: string): Entry {
     }
     if (!stanza) throw wrong(file, no, `${key} stands before the first stanza, such as "node:"`);
     if (value.length > VALUE_CHARS_MAX) throw wrong(file, no, `the value of ${key} has more than ${VALUE_CHARS_MAX} characters`);
-    const before = stanza.children.find((c) => c.key === key);
-    if (before) throw wrong(file, no, `${key} was given before in this stanza, in line ${before.line}`);
+    const before = lines.get(key);
+    if (before !== undefined) throw wrong(file, no, `${key} was given before in this stanza, in line ${before}`);
+    lines.set(key, no);
     stanza.children.push(entry(file, no, key, value));
   }
   return root;

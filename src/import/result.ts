@@ -1,4 +1,6 @@
 /** What an import gives: the cluster in our terms, and what became of everything else. */
+import { duelGapMs } from '../membership/duel.js';
+import { deriveTimeLimits } from '../membership/time-limits.js';
 import type { MasteryPolicy } from '../membership/types.js';
 import { VOTERS_MAX } from '../protocol/limits.js';
 import { type Entry, shown } from './tree.js';
@@ -9,6 +11,8 @@ export interface ImportedNode {
   host: string;
   port: number | null;
   voter: boolean;
+  /** Others wait that long before they fence it; 0 = not at all. */
+  fenceDelayMs: number;
   fence: string[][];
 }
 
@@ -74,6 +78,14 @@ export function usableName(name: string, used: Set<string>, otherwise: string): 
 /** All nodes vote up to the most there may be, then the first ones. */
 export function giveVotes(nodes: ImportedNode[]): void {
   for (const [i, node] of nodes.entries()) node.voter = i < VOTERS_MAX;
+}
+
+/** Of two voters with fence devices the one with the lower number is shot later, as o2cb would have it survive: else both might shoot at once. */
+export function keepFromDuel(imported: Imported): void {
+  const [low, high, third] = imported.nodes.filter((n) => n.voter);
+  const hasDevice = (n: ImportedNode): boolean => n.fence.some((level) => level.some((m) => m !== 'self' && m !== 'manual'));
+  if (!low || !high || third || !hasDevice(low) || !hasDevice(high)) return;
+  low.fenceDelayMs = duelGapMs(imported.limits ?? deriveTimeLimits());
 }
 
 /** Everything that nobody took, in the order of the files. */

@@ -48,6 +48,10 @@ function nodeLines(n: ImportedNode): string[] {
   const lines = ['[[nodes]]', `name = ${text(n.name)}`, `id = ${n.id}`, `host = ${text(n.host)}`];
   if (n.port !== null) lines.push(`port = ${n.port}`);
   if (!n.voter) lines.push('voter = false');
+  if (n.fenceDelayMs > 0) {
+    lines.push('# Of two voters that lose each other this one goes on: it is fenced later than the other.');
+    lines.push(`fence_delay_base_ms = ${n.fenceDelayMs}`);
+  }
   if (n.fence.length > 0) lines.push(`fence = [${n.fence.map((level) => `[${level.map(text).join(', ')}]`).join(', ')}]`);
   return lines;
 }

@@ -7,6 +7,8 @@
 import { checkText, DEPTH_MAX, ENTRIES_MAX, type Entry, entry, shown, VALUE_CHARS_MAX, wrong } from './tree.js';
 
 const NAMED: Readonly<Record<string, string>> = { lt: '<', gt: '>', amp: '&', quot: '"', apos: "'" };
+/** Attributes of one element. */
+const ATTRIBUTES_MAX = 256;
 const NAME = /[A-Za-z_:][A-Za-z0-9_:.-]*/y;
 const SPACE = /[ \t\r\n]*/y;
 
@@ -91,6 +93,8 @@ class XmlParser {
       const raw = this.#text.slice(this.#at + 1, end);
       if (raw.length > VALUE_CHARS_MAX) throw this.#wrong(`the value of ${key} has more than ${VALUE_CHARS_MAX} characters`);
       if (raw.includes('<')) throw this.#wrong(`the value of ${key} contains "<": a quote is missing`);
+      if (element.children.length >= ATTRIBUTES_MAX)
+        throw this.#wrong(`<${element.key}> has more than ${ATTRIBUTES_MAX} attributes`);
       if (element.children.some((a) => a.key === key)) throw this.#wrong(`attribute ${key} is given twice`);
       element.children.push(entry(this.#file, at, key, this.#decoded(raw.replace(/[\t\r\n]/g, ' '))));
       this.#at = end + 1;

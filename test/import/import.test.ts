@@ -197,6 +197,18 @@ t.test('cluster.xml: attributes, entities, node ids; unknown elements are named 
   checked(t, cman);
 });
 
+t.test('two voters with fence devices do not duel: the lower number is fenced later', async (t) => {
+  const node = (n: string, port: number) =>
+    `<clusternode name="${n}"><fence><method name="m"><device name="d" port="${port}"/></method></fence></clusternode>`;
+  const made = one(
+    `<cluster name="c"><cman two_node="1"/><clusternodes>${node('a', 1)}${node('b', 2)}</clusternodes>` +
+      '<fencedevices><fencedevice name="d" agent="fence_apc" ipaddr="10.0.0.1"/></fencedevices></cluster>',
+  );
+  t.ok((made.nodes[0]?.fenceDelayMs ?? 0) >= 1000);
+  t.equal(made.nodes[1]?.fenceDelayMs, 0);
+  checked(t, made);
+});
+
 t.test('times that no lease can have are named, not clamped', async (t) => {
   const made = importTexts([{ file: 'c', text: CLUSTER_CCS.replace('6.0', '1e99') }, ...ccs.slice(1)], options);
   t.equal(made.limits, null);
@@ -269,7 +281,13 @@ const BAD: [what: string, text: string, wanted: RegExp][] = [
   [
     'xml many attributes',
     `<cluster ${Array.from({ length: 20_001 }, (_, i) => `a${i}="1"`).join(' ')}/>`,
-    /more than 20000 elements/,
+    /<cluster> has more than 256 attributes/,
+  ],
+  ['xml many elements', `<cluster>${'<a/>'.repeat(20_001)}</cluster>`, /more than 20000 elements/],
+  [
+    'ccs many keys',
+    `cluster {\n${Array.from({ length: 20_001 }, (_, n) => `a${n}=1`).join('\n')}\n}`,
+    /f:20001: more than 20000 entries/,
   ],
 ];
 for (const [what, text, wanted] of BAD) {
