@@ -90,10 +90,16 @@ export function isAlone(s: EngineState, domain: Domain): boolean {
  */
 function forgetLostMasters(s: EngineState, domain: Domain, isGone: (node: NodeId) => boolean): void {
   for (const res of domain.resources.values()) {
-    if (res.owner === 0 || res.owner === s.self || (!isGone(res.owner) && domain.masterIds.has(res.owner))) continue;
-    if (res.localCount === 0) dropRecord(domain, res);
-    else if (res.state === RES_OWNED) place(s, domain, res);
+    if (res.owner === 0 || (!isGone(res.owner) && domain.masterIds.has(res.owner))) continue;
+    if (res.localCount === 0) {
+      dropRecord(domain, res);
+      continue;
+    }
+    // Nor do we master it: nothing is granted where nobody may, and what owners hold stands.
+    if (res.owner === s.self && res.state === RES_OWNED) stopServing(res);
+    if (res.state === RES_OWNED || res.state === RES_REBUILDING) place(s, domain, res);
   }
+  domain.remote.clear();
 }
 
 /** Says of a node number whether its incarnation of before is no member, not even a leaving one, any more. */
