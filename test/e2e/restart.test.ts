@@ -2,6 +2,7 @@
 import t from 'tap';
 import { monotonicMs } from '../../src/client/index.js';
 import { TEST_LIMIT_MS, world } from '../fixtures/e2e.js';
+import { RawClient } from '../fixtures/raw-client.js';
 import { until, within } from '../fixtures/until.js';
 
 t.setTimeout(TEST_LIMIT_MS);
@@ -126,14 +127,54 @@ t.test('rule 23: a client that does not come back loses its lock at the deadline
   await w.judge();
 });
 
-t.test('nobody takes the session of another: a wrong secret, another process or label is a new session', async (t) => {
-  const w = await world(t, { nodes: 1, limits: LONG });
-  const held = await (await w.owner(1)).lock('a');
-  const other = await w.cluster.client(1);
-  const { key } = held.handle === null ? { key: '' } : (await w.owner(1)).client.daemon;
-  t.match(key, /^\d+\.\d+$/);
-  t.equal(other.daemon.resumed, false);
-  await held.release();
+t.test('nobody takes what is the lock of another: neither with a wrong secret, nor in a session of its own', async (t) => {
+  const w = await world(t, { limits: LONG });
+  // A lock that another node masters, so that there is a witness.
+  await (await (await w.owner(2)).lock('a')).release();
+  const path = w.cluster.node(1).socket;
+  const a = await RawClient.greet(path, { label: 'a' });
+  const b = await RawClient.greet(path, { label: 'b' });
+  const [keyA, keyB] = [await a.wait('DaemonWelcome'), await b.wait('DaemonWelcome')];
+  a.lock(1, 'a');
+  const granted = await a.wait('DaemonGranted', 1);
+  await w.cluster.node(1).kill();
+  await w.cluster.node(1).restart(30_000);
+  const resumed = async (fields: object): Promise<RawClient> => RawClient.greet(path, fields);
+  for (const wrong of [
+    { label: 'a', session: keyA.key, secret: keyB.secret },
+    { label: 'b', session: keyA.key, secret: keyA.secret },
+    { label: 'a', pid: process.pid + 1, session: keyA.key, secret: keyA.secret },
+    { label: 'a', session: '9.9', secret: keyA.secret },
+  ]) {
+    const client = await resumed(wrong);
+    t.equal((await client.wait('DaemonWelcome')).resumed, false);
+    client.close();
+  }
+  const claim = {
+    k: 'ClientReclaim',
+    rid: 1,
+    id: granted.id,
+    domain: 'default',
+    name: 'a',
+    mode: 2,
+    want: 255,
+    convert: 0,
+    flags: 0,
+    te: granted.te,
+    tc: granted.tc,
+    se: 0,
+    sc: 0,
+    lvbState: 0,
+    lvb: null,
+    dirty: false,
+    timeoutMs: 0,
+    why: '',
+  } as const;
+  const thief = await resumed({ label: 'b', session: keyB.key, secret: keyB.secret });
+  t.equal((await thief.wait('DaemonWelcome')).resumed, true, 'it is who it says');
+  thief.send(claim);
+  t.equal((await thief.wait('DaemonLost')).lock, 1, 'but that lock is not its own');
+  t.equal((await w.cluster.show(2, 'a')).holders.length, 1, 'and it stays held');
 });
 
 t.test('rule 7: a command goes on over a kill of the daemon, and is ended when its wrapper is gone after it', async (t) => {

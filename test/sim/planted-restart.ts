@@ -17,6 +17,9 @@ function restarts(options: SimOptions): void {
   options.thinkMs = 200;
   options.dieShare = 0;
   options.nodeOwnedShare = 0;
+  options.fence = [['self']];
+  options.fenceOrderMs = 0;
+  options.selfEndMs = 0;
 }
 
 export const RESTART_PLANTS: Plant[] = [
