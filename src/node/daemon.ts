@@ -630,6 +630,7 @@ export class Daemon {
       // Owners count on their leases only: whoever finds the next daemon in time keeps what it has, as after a crash.
       this.#o.log.warn('restarts-uncleanly', { why });
     }
+    this.#files.restarting();
     await this.#end();
   }
 

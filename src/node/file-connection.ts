@@ -104,6 +104,13 @@ export class FileConnection {
     this.#timer = null;
   }
 
+  /** The daemon restarts: nothing of this connection counts any more, and what it holds is the next daemon's matter. */
+  cut(): void {
+    this.#isOver = true;
+    this.#stopTimer();
+    this.#socket.destroy();
+  }
+
   /** End of file, or cut off: what waits is withdrawn, what is open becomes orphan holds. */
   end(): void {
     if (this.#isOver) return;

@@ -115,6 +115,20 @@ export class FileDoor implements FileConnectionHost {
     await Promise.all(closed);
   }
 
+  /**
+   * The daemon restarts: the door closes and nothing is given up, because what is open stays held (rule 6). What is only
+   * kept goes on record as that, so that the next daemon lets it go.
+   */
+  restarting(): void {
+    if (this.#sweeper !== null) clearInterval(this.#sweeper);
+    for (const server of this.#servers) server.close();
+    for (const connection of this.#connections) {
+      for (const file of connection.session.tree?.files() ?? []) file.lock.sweep();
+      connection.cut();
+    }
+    this.#connections.clear();
+  }
+
   /** Files that are open, or were when their mount went: the node cannot leave while it holds these. */
   get openCount(): number {
     let count = this.#orphans.size;

@@ -75,7 +75,8 @@ class SlowBed {
 }
 
 t.test('flush races: an open and its flush cross at every point, on one lock of two mounts', async (t) => {
-  const rounds = 1500;
+  t.setTimeout(180_000);
+  const rounds = 1000;
   const outcomes = { aborted: 0, ok: 0, busy: 0 };
   for (let seed = 1; seed <= rounds / 50; seed++) {
     const slow = new SlowBed(seed, seed % 2 === 0 ? [1] : [1, 2]);
@@ -140,7 +141,7 @@ t.test('flush races: an open and its flush cross at every point, on one lock of 
       await fast(last.close());
     }
   }
-  t.ok(outcomes.aborted > 300 && outcomes.ok > 300, JSON.stringify(outcomes));
+  t.ok(outcomes.aborted > 200 && outcomes.ok > 200, JSON.stringify(outcomes));
 });
 
 /** A body of random values, mostly of sensible ones. */
@@ -179,6 +180,7 @@ function randomMessage(random: Random): Message {
 }
 
 t.test('a client that sends anything: no throw, no growth, and the other mount is not disturbed', async (t) => {
+  t.setTimeout(180_000);
   let answered = 0;
   let closed = 0;
   for (let seed = 1; seed <= 60; seed++) {

@@ -87,6 +87,32 @@ t.test('the program is gone: what it had open is free at once (the other door ke
   await (await within('the grant', waiting)).close();
 });
 
+t.test('the daemon restarts: a program keeps its open file (L3)', async (t) => {
+  const [a, b] = [await mountOn(2), await mountOn(1)];
+  await Promise.all([a.mkdir('/again'), b.mkdir('/again')]);
+  const handle = await a.open('/again/l', RW_CREAT);
+  await handle.write('before');
+  let isGranted = false;
+  const waiting = b.open('/again/l', RW_CREAT).then((h) => {
+    isGranted = true;
+    return h;
+  });
+  const asked = await w.cluster.run(2, ['restart']);
+  t.equal(asked.code, 0, asked.stderr);
+  await w.cluster.node(2).ended();
+  await w.cluster.node(2).restart(30_000);
+  const again = await within('an open on the same mount', a.open('/again/l', 0), 20_000);
+  await again.close();
+  t.notOk(handle.isLost);
+  t.notOk(isGranted);
+  await handle.write('after!', 0, undefined, 0);
+  await handle.close();
+  const other = await within('the grant', waiting, 20_000);
+  const { buffer } = await other.read(new Uint8Array(64), 0, 64, 0);
+  t.equal(Buffer.from(buffer.subarray(0, 6)).toString(), 'after!', 'its value block went over');
+  await other.close();
+});
+
 t.test('the daemon is killed: open files are lost at their deadline, never held beside another', async (t) => {
   const [a, b] = [await mountOn(1), await mountOn(2)];
   await Promise.all([a.mkdir('/dead'), b.mkdir('/dead')]);

@@ -168,6 +168,34 @@ t.test('rule 6: a killed daemon comes back with what was open as orphan holds, a
   await granted.close();
 });
 
+t.test('rule 6: a restart keeps what is open as orphan holds, and lets go of what was only kept', async (t) => {
+  const w = await world(t, MANUAL);
+  const { fs } = await mountOn(w, 1, 'aabbccddeeff0012:/dlm');
+  await fs.mkdir('/vip');
+  await fs.open('/vip/master', RW_CREAT);
+  await (await fs.open('/vip/kept', RW_CREAT)).close();
+  const other = await mountOn(w, 2);
+  await other.fs.mkdir('/vip');
+  let isGranted = false;
+  const waiting = other.fs.open('/vip/master', RW_CREAT);
+  waiting.then(() => {
+    isGranted = true;
+  });
+  const asked = await w.cluster.run(1, ['restart']);
+  t.equal(asked.code, 0, asked.stderr);
+  t.equal((await w.cluster.node(1).ended()).code, 75);
+  await w.cluster.node(1).restart(30_000);
+  await until('the orphan hold', async () => (await w.cluster.status(1)).files.orphans.length > 0);
+  t.same(
+    (await w.cluster.status(1)).files.orphans.map((o) => o.name),
+    ['master'],
+  );
+  await (await within('the kept one', other.fs.open('/vip/kept', RW_CREAT))).close();
+  t.notOk(isGranted);
+  await w.cluster.run(1, ['unlock', '--orphan', '--all']);
+  await (await within('the grant', waiting)).close();
+});
+
 t.test('only Tclunk ends a hold: a stop with files open does not let the node leave', async (t) => {
   const w = await world(t, { ...MANUAL, nodes: 1 });
   const { fs } = await mountOn(w, 1);
