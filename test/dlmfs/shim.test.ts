@@ -101,7 +101,7 @@ t.test('the daemon restarts: a program keeps its open file (L3)', async (t) => {
   t.equal(asked.code, 0, asked.stderr);
   await w.cluster.node(2).ended();
   await w.cluster.node(2).restart(30_000);
-  const again = await within('an open on the same mount', a.open('/again/l', 0), 20_000);
+  const again = await within('an open on the same mount', a.open('/again/other', RW_CREAT), 20_000);
   await again.close();
   t.notOk(handle.isLost);
   t.notOk(isGranted);
