@@ -51,9 +51,7 @@ export class SessionRequests {
     const known = session.holds.get(m.rid);
     if (known?.isUnasked === true) {
       // Asked of the daemon before, whose record has it: the client had not been told its place yet.
-      known.isUnasked = false;
-      if (known.isGranted && known.lock !== null) this.#tellGranted(session, m.rid, known.lock);
-      else this.#fresh.push(known);
+      this.#recognize(session, known, m.rid);
       return;
     }
     if (session.holds.has(m.rid) || session.converting.has(m.rid)) {
@@ -183,23 +181,28 @@ export class SessionRequests {
     return hold;
   }
 
+  /** A client asks (again) for what was in the record. False when it waits, and is told its place. */
+  #recognize(session: Session, hold: Hold, rid: number): boolean {
+    hold.isUnasked = false;
+    // What the core has not confirmed yet is told when it has.
+    if (hold.isClaimed) hold.reclaim = rid;
+    else if (hold.isGranted && hold.lock !== null) this.#tellGranted(session, rid, hold.lock);
+    else {
+      this.#fresh.push(hold);
+      return false;
+    }
+    return true;
+  }
+
   /** A claim of a client for what was in the record. */
   #found(session: Session, hold: Hold, m: Message<'ClientReclaim'>): void {
-    hold.isUnasked = false;
     if (hold.asked !== 0 && hold.isGranted && hold.asked !== m.convert && hold.lock !== null) {
       // Its client gave the conversion up meanwhile.
       session.converting.delete(hold.asked);
       hold.asked = 0;
       this.#o.core.cancel(this.#o.now(), hold.lock);
     }
-    if (hold.isClaimed) {
-      hold.reclaim = m.rid;
-    } else if (hold.isGranted && hold.lock !== null) {
-      this.#tellGranted(session, m.rid, hold.lock);
-    } else {
-      this.#fresh.push(hold);
-      return;
-    }
+    if (!this.#recognize(session, hold, m.rid)) return;
     if (m.convert === 0 || hold.asked === m.convert || hold.lock === null) return;
     // Decided while the client was away, or never asked for.
     if (hold.told === m.want) this.#tellGranted(session, m.convert, hold.lock);

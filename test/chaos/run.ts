@@ -41,12 +41,18 @@ const FAULTS_AT_ONCE = 2;
 /** For the whole cluster to come together again, and for all requests to be served, on a busy machine. */
 const HEAL_MS = 60_000;
 
+/** Two nodes that can end each other must not do so at the same moment (design rule 13). */
+function delayOf(id: number, options: ChaosOptions): string {
+  return options.nodes === 2 && options.fence === 'script' ? `fence_delay_base_ms = ${(id - 1) * 1500}\n` : '';
+}
+
 function configOf(id: number, dir: string, net: Net, options: ChaosOptions): string {
   const own = join(dir, `n${id}`);
   const fence = options.fence === 'script' ? 'fence = [["power"]]\n' : '';
   const nodes = Array.from(
     { length: options.nodes },
-    (_, i) => `[[nodes]]\nname = "n${i + 1}"\nid = ${i + 1}\nhost = "${net.address(i + 1)}"\nport = 7410\n${fence}\n`,
+    (_, i) =>
+      `[[nodes]]\nname = "n${i + 1}"\nid = ${i + 1}\nhost = "${net.address(i + 1)}"\nport = 7410\n${fence}${delayOf(i + 1, options)}\n`,
   );
   const tables =
     options.fence === 'script'
@@ -55,7 +61,7 @@ function configOf(id: number, dir: string, net: Net, options: ChaosOptions): str
   return [
     `cluster = "chaos"\nnode = "n${id}"\nkey = "0123456789abcdef0123456789abcdef"\n`,
     `state_dir = "${join(own, 'state')}"\nsocket = "${join(own, 'sock')}"\nboot_id_file = "${join(own, 'boot-id')}"\n`,
-    `machine_id = "${String(id).padStart(32, '0')}"\nnever_paused = true\nlog_level = "info"\n\n[limits]\n`,
+    `machine_id = "${String(id).padStart(32, '0')}"\nnever_paused = true\nrestart_limit_ms = 8000\nlog_level = "info"\n\n[limits]\n`,
     ...Object.entries(LIMITS).map(([key, value]) => `${key} = ${value}\n`),
     '\n',
     ...nodes,
