@@ -108,7 +108,7 @@ const TABLES: Readonly<Record<Command['c'], FieldTable>> = {
     tookMs: num,
     at: num,
   },
-  sole: {},
+  sole: { node },
   lostHistory: { node, peer: node, who, at: num },
   fenceBegin: { ...about, by: node, at: num },
   fenceTry: { ...about, ...fenceTry },

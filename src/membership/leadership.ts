@@ -123,7 +123,7 @@ export class Leadership {
     this.now = now;
     this.renewOwn(now);
     this.gate.tick(now, this.c.view());
-    if (this.c.raft.replication.tail.mustConfirm) this.c.raft.append(now, { c: 'sole' });
+    if (this.c.raft.replication.tail.mustConfirm) this.c.raft.append(now, { c: 'sole', node: this.c.self });
     this.tendTable(now);
   }
 

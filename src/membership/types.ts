@@ -264,7 +264,7 @@ export type Command =
       at: number;
     }
   /** The only voter says that it is one: the change that made it so was committed (voter-set.ts). */
-  | { c: 'sole' }
+  | { c: 'sole'; node: NodeId }
   /**
    * An operator has node `node` go on alone without knowing what `peer` did last: all locks are void, the epoch jumps beyond
    * whatever the peer's can be.

@@ -79,11 +79,15 @@ export class PairChecker {
     } else if (cmd.c === 'lostHistory' && cmd.node === node) {
       if (!this.ordered.has(node)) this.#fail(`S4: n${node} gives up a history, and nobody told it to`);
       this.#set(node);
-    } else if (cmd.c === 'nodeLeave' && this.#voters.includes(cmd.node) && this.sole === 0) {
+    } else if (cmd.c === 'nodeLeave' && [cmd.node, node].every((id) => this.#voters.includes(id)) && this.sole === 0) {
       const key = `${cmd.node}/${cmd.startCount}`;
       const disks = this.#left.get(key) ?? new Set();
       this.#left.set(key, disks.add(node));
-      if (disks.size === 2) this.#set(this.#voters.find((v) => v !== cmd.node) ?? 0);
+    } else if (cmd.c === 'sole' && cmd.node === node && this.sole === 0) {
+      const other = this.#voters.find((v) => v !== node) ?? 0;
+      const isKnown = [...this.#left].some(([key, disks]) => key.startsWith(`${other}/`) && disks.size === 2);
+      if (!isKnown) this.#fail(`S4: n${node} takes itself for the only voter, but not both disks know that n${other} left`);
+      this.#set(node);
     } else if (cmd.c === 'voter' && cmd.on && this.sole === node) {
       this.#set(0);
     }

@@ -461,7 +461,7 @@ export class SimNode {
     const { world } = this;
     life.isFrozen = true;
     // No sooner than the lease that owners have been told.
-    const until = Math.max(this.clock + world.options.restartMs, life.core.leaseUntil);
+    const until = Math.max(this.clock + world.options.restartMs, life.core.holdUntil);
     world.trace.add(world.queue.now, this.id, 'record', claims.length);
     this.disk.writeRestart({ startCount: life.startCount, until, claims: structuredCloneOf(claims) }, () =>
       this.input(life, () => {

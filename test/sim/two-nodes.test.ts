@@ -14,6 +14,7 @@ export function asPair(o: SimOptions): void {
   o.nodes = r.chance(0.8) ? 2 : 3;
   o.voters = 2;
   drawDevices(o);
+  if (o.fence.some((level) => level.includes('manual'))) o.fence = [['script']];
   drawPair(o);
   o.fenceFail = Math.min(o.fenceFail, 0.3);
 }
