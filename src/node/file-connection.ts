@@ -21,6 +21,8 @@ export interface FileConnectionHost {
   /** The connection was ended because of what the client did. */
   fault(connection: FileConnection, why: string): void;
   closed(connection: FileConnection): void;
+  /** Runs `work` as an input of the core: what it throws ends the daemon, and nothing runs once it is over. */
+  guard(work: () => void): void;
 }
 
 export class FileConnection {
@@ -65,7 +67,7 @@ export class FileConnection {
     if (this.#isOver) return;
     const isOk = this.#reader.push(chunk, (frame) => {
       if (this.#isOver) return;
-      this.session.receive(frame);
+      this.#host.guard(() => this.session.receive(frame));
       this.#reader.limit = this.session.frameMax;
     });
     if (!isOk) this.#fault('a message of no sensible size');
@@ -117,7 +119,7 @@ export class FileConnection {
     this.#isOver = true;
     this.#stopTimer();
     this.#socket.destroy();
-    this.session.end();
+    this.#host.guard(() => this.session.end());
     this.#host.closed(this);
   }
 }

@@ -188,6 +188,10 @@ export class FileDoor implements FileConnectionHost {
     this.#orphans.addTree(tree, mountId);
   }
 
+  guard(work: () => void): void {
+    this.#o.guard(work);
+  }
+
   refused(): void {
     this.#refused++;
   }

@@ -111,12 +111,11 @@ t.test('rule 6: a connection that ends leaves its open files held; they are list
   waiting.then(() => {
     isGranted = true;
   });
-  await t.rejects(
-    mountOn(w, 3).then(async (m) => (await m.fs.mkdir('/vip'), m.fs.open('/vip/master', RW_CREAT | NB))),
-    {
-      code: 'ETXTBSY',
-    },
-  );
+  const third = await mountOn(w, 3);
+  await third.fs.mkdir('/vip');
+  await t.rejects(third.fs.open('/vip/master', RW_CREAT | NB), {
+    code: 'ETXTBSY',
+  });
   const status = await w.cluster.run(1, ['status']);
   t.match(status.stdout, /orphan hold: vip\/master EX of mount 0011223344556677:\/dlm/);
   const list = await w.cluster.run(1, ['--json', 'ls', '--domain', 'vip']);
