@@ -24,10 +24,19 @@ t.test('all daemons killed with SIGKILL while one holds the lock', async (t) => 
   token = held.token;
   await Promise.all(nodes.map((node) => node.kill()));
   const joined = nodes.map((node) => node.restart(30_000));
-  await within('the loss', held.lost);
+  // Back within the lease its owner claims it again; later it is lost.
+  const resumed = new Promise<'kept'>((resolve) => held.handle.on('resumed', () => resolve('kept')));
+  const fate = await within('the loss, or the lock again', Promise.race([held.lost.then(() => 'lost' as const), resumed]));
   await Promise.all(joined);
+  if (fate === 'kept' && held.handle.valid()) {
+    t.equal(held.token, token, 'the same grant');
+    await held.release();
+  } else {
+    await within('the loss', held.lost);
+  }
   await round(t);
-  t.ok(w.history.holds().some((h) => h.token === held.token && h.ending !== 'release'));
+  t.comment(`the lock was ${fate}`);
+  t.ok(w.history.holds().some((h) => h.token === held.token && (fate === 'kept' || h.ending !== 'release')));
 });
 
 t.test('all daemons stopped cleanly at the same time', async (t) => {
