@@ -19,6 +19,11 @@ const ip = async (...args: string[]): Promise<string> => (await run('ip', args))
 /** Why there can be no network here, or null. */
 export function whyNoNetwork(): string | null {
   if (process.getuid?.() !== 0) return 'network namespaces need root';
+  try {
+    execFileSync('flock', ['--version'], { stdio: 'ignore' });
+  } catch {
+    return 'there is no `flock` here (npm run setup:chaos installs it)';
+  }
   const probe = `${PREFIX}-${process.pid}-probe`;
   try {
     execFileSync('ip', ['netns', 'add', probe], { stdio: 'pipe' });
