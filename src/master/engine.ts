@@ -9,22 +9,15 @@ import { ERROR_CODES, type ErrorCode } from '../protocol/errors.js';
 import type { Millis, NodeId, StartCount } from '../protocol/ids.js';
 import { DOMAINS_MAX, PARKED_MESSAGES_MAX } from '../protocol/limits.js';
 import { EX, type Mode } from '../protocol/modes.js';
-import { LOCK_LVB, LOCK_NODE_OWNED, LOCK_RECLAIM, LOCK_TRY, type LockMessage } from '../protocol/peer-messages.js';
+import { LOCK_LVB, LOCK_NODE_OWNED, LOCK_TRY, type LockMessage } from '../protocol/peer-messages.js';
+import { reclaim } from './claims.js';
 import { DeadlineTable } from './deadlines.js';
 import { dispatch, replayParked } from './dispatch.js';
 import { Domain } from './domain.js';
 import * as hold from './hold.js';
 import { tickIdle } from './idle.js';
-import {
-  detachedRes,
-  endClaimable,
-  endForIncarnation,
-  isClaim,
-  lockFromClaim,
-  lockFromRecord,
-  takeClaims,
-} from './incarnation.js';
-import { Lock, ST_CONVERTING, ST_GONE, ST_HELD, ST_LOCKING, ST_NEW, WAIT_CLAIM } from './lock.js';
+import { detachedRes, endClaimable, endForIncarnation, isClaim, lockFromRecord, takeClaims } from './incarnation.js';
+import { Lock, ST_CONVERTING, ST_GONE, ST_HELD, ST_LOCKING, ST_NEW } from './lock.js';
 import { RES_OWNED } from './lockres.js';
 import { tickMastery } from './mastery.js';
 import {
@@ -37,7 +30,7 @@ import {
   proposeWanted,
 } from './proposals.js';
 import { modeInForce } from './rebuild.js';
-import { applyDomainView, placeClaim, placeLateClaim, sendDoneWhenReady } from './recovery.js';
+import { applyDomainView, placeClaim, sendDoneWhenReady } from './recovery.js';
 import { isHandedOver, restartClaims } from './restart.js';
 import * as serve from './serve.js';
 import { EngineState, type EngineTuning, type Hooks } from './state.js';
@@ -187,51 +180,10 @@ export class Engine {
   reclaim(now: Millis, claim: ClaimedLock): LocalLock {
     const s = this.state;
     s.now = now;
-    const lock = this.addClaim(claim);
-    const domain = s.domains.get(claim.domain);
-    if (domain?.isInGrace && lock.st !== ST_GONE) {
-      s.claimable.pop();
-      placeLateClaim(s, domain, lock);
-    } else if (domain !== undefined || s.isOver || this.isAdmitted() || (!s.hasRecord && now >= s.graceUntil)) {
-      s.claimable = s.claimable.filter((l) => l !== lock);
-      if (lock.isWaitClaim) this.askAnew(lock);
-      else if (lock.st !== ST_GONE) hold.voidClaim(s, lock);
-    }
+    const lock = reclaim(s, claim, this.isAdmitted());
+    if (lock.deadline !== 0 && lock.st !== ST_GONE) this.deadlines.add(lock);
+    if (s.waiting.has(lock)) this.proposeAt = 0;
     this.finish();
-    return lock;
-  }
-
-  /** A place that nobody kept: the request begins again. */
-  private askAnew(lock: Lock): void {
-    const s = this.state;
-    const domain = s.domains.get(lock.domain);
-    lock.flags &= ~(LOCK_RECLAIM | WAIT_CLAIM);
-    if (domain !== undefined && s.isLeased && !domain.isLeaving && (!lock.nodeOwned || isNodeOwnedMarked(s))) {
-      lock.res = s.resource(domain, lock.name);
-      hold.start(s, lock);
-    } else {
-      s.waiting.add(lock);
-      this.proposeAt = 0;
-    }
-  }
-
-  /** Notes a claim; a held one that contradicts an earlier one, or repeats it, is void at once. */
-  private addClaim(claim: ClaimedLock): Lock {
-    const s = this.state;
-    const lock = lockFromClaim(s, claim);
-    const isKnown = s.own.has(claim.id) || s.claimedIds.has(claim.id);
-    const held = s.claimedModes.get(`${claim.domain}/${claim.name}`) ?? 0;
-    const isContradiction = claim.mode > 0 && (claim.mode === EX ? held > 0 : held === EX);
-    if (isKnown || isContradiction || claim.id >= s.startCount * 2 ** 32) {
-      s.note('error', 'claim-contradicts', { domain: claim.domain, name: claim.name, id: claim.id });
-      lock.st = ST_GONE;
-      s.deferred.push(() => s.out.lost(lock, 'TSDLM_LOST'));
-      return lock;
-    }
-    s.claimedIds.add(claim.id);
-    if (claim.mode > 0) s.claimedModes.set(`${claim.domain}/${claim.name}`, claim.mode as Mode);
-    if (lock.deadline !== 0) this.deadlines.add(lock);
-    s.claimable.push(lock);
     return lock;
   }
 
