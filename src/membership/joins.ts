@@ -37,7 +37,11 @@ export function judgeJoin(now: Millis, id: NodeId, inc: Incarnation, context: Jo
   }
   const old = node.incarnation;
   let keeps = false;
-  if (node.journal !== '' && node.journal !== inc.journalId) return refuse('TSDLM_JOURNAL_LOST', journalLostText(id));
+  if (node.journal !== '' && node.journal !== inc.journalId) {
+    // It does not get in; but a machine that was booted since proves that its last life is over, whatever became of its disk.
+    if (old !== null) presence.asked(now, id, inc);
+    return refuse('TSDLM_JOURNAL_LOST', journalLostText(id));
+  }
   // It raises its start count above those of its earlier journal as soon as it has seen the view.
   if (inc.startCount <= node.floor) return wait('start count');
   if (old !== null) {

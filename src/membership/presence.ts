@@ -123,7 +123,10 @@ export class Presence {
     const asking = this.asks.get(node.id);
     const old = node.incarnation;
     if (asking === undefined || old === null || now - asking.at > this.limits.suspectMs) return false;
-    return asking.inc.startCount > old.startCount && asking.inc.machineId === old.machineId;
+    // With another journal it comes as a new node, and start counts of two journals do not compare.
+    return (
+      asking.inc.startCount > old.startCount && asking.inc.machineId === old.machineId && asking.inc.journalId === old.journalId
+    );
   }
 
   /**
@@ -136,10 +139,13 @@ export class Presence {
     return Math.max(overAt, asking.since + this.limits.waitMs);
   }
 
-  /** The same machine asks to be admitted after a reboot: what ran on it before is over beyond doubt (rule 12). */
+  /** The same machine asks to be admitted after a reboot, perhaps with a new disk: what ran on it before is over beyond doubt (rule 12). */
   isRebooted(now: Millis, node: NodeView): boolean {
     const asking = this.asks.get(node.id);
-    return this.isBeingReplaced(now, node) && asking?.inc.bootId !== node.incarnation?.bootId;
+    const old = node.incarnation;
+    if (asking === undefined || old === null || asking.inc.bootId === old.bootId) return false;
+    const isWiped = asking.inc.journalId !== old.journalId && asking.inc.machineId === old.machineId;
+    return this.isBeingReplaced(now, node) || (isWiped && now - asking.at <= this.limits.suspectMs);
   }
 
   /** We have led for so short a time that a node which is there need not have asked us yet. */

@@ -190,6 +190,23 @@ t.test(
   },
 );
 
+t.test('rule 12: a machine that was rebooted and lost its disk is over, even where its fence methods fail', async (t) => {
+  const c = settled({ seed: 10, voters: 3, fence: [['script']] });
+  c.fenceScript = () => ({ ok: false, afterMs: 50 });
+  const victim = c.leaderId() === 2 ? 3 : 2;
+  c.reboot(victim);
+  c.wipe(victim);
+  t.ok(c.until(() => c.state(victim) === 'fencing', 20_000));
+  c.run(20_000);
+  t.equal(c.state(victim), 'fencing', 'silent, and no method succeeds');
+  c.start(victim);
+  t.ok(c.until(() => c.state(victim) === 'evicted', 20_000));
+  t.equal(c.view().nodes.find((n) => n.id === victim)?.fencedBy, 'reboot');
+  t.notOk(c.m(victim).isMember, 'it is still not admitted');
+  t.ok(c.until(() => c.readmit(victim).what !== undefined && c.m(victim).isMember, 60_000));
+  t.same(c.checks.problems, []);
+});
+
 t.test('S5: a node that got its vote by command and lost its journal does not pass for a new one', async (t) => {
   const c = settled({ seed: 7, voters: 3, spares: 1 });
   t.ok(c.changed((table) => ({ c: 'nodeAdd', table, spec: c.spec(4, true) }), has(4)));
