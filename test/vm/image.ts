@@ -1,14 +1,14 @@
 /** The guest's upper layer: init, agent, and tsdlm as it was built here, with the modules it needs at run time. */
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { GUEST, REPO } from './cache.js';
+import { GUEST, REPO, which } from './cache.js';
 import { CpioWriter } from './cpio.js';
 
 /** Where tsdlm lies in the guest. */
 export const APP = '/app';
 
 /** Of dist: the programs, the library, and what the tests in the guest run. */
-const DIST = /^(bin|src|test\/(vm|dlmfs|fixtures|host)|bench)\/.*\.js$/;
+const DIST = /^(bin|src|examples|test\/(vm|dlmfs|fixtures|host)|bench)\/.*\.js$/;
 
 function addTree(cpio: CpioWriter, from: string, to: string, wanted: (path: string) => boolean): void {
   for (const entry of readdirSync(from, { recursive: true })) {
@@ -45,6 +45,9 @@ export function appLayer(base: string): Buffer {
   const cpio = new CpioWriter();
   cpio.copy('init', join(GUEST, 'init'), 0o755);
   cpio.copy('agent.py', join(GUEST, 'agent.py'));
+  // The shell's loop needs dd's oflag=nonblock, which busybox's has not, and busybox's shell runs its own dd.
+  cpio.copy('usr/bin/dash', which('dash') ?? '/bin/dash', 0o755);
+  cpio.copy('usr/bin/dd', which('dd') ?? '/bin/dd', 0o755);
   cpio.copy('app/package.json', join(REPO, 'package.json'));
   addTree(cpio, join(REPO, 'dist'), 'app/dist', (path) => DIST.test(path));
   addTree(cpio, join(REPO, 'examples'), 'app/examples', () => true);

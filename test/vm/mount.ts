@@ -1,0 +1,132 @@
+/** tsdlm's files through the stock kernel's 9P client: the conformance table, libo2dlm, signals, a daemon that dies, figures. */
+import { equal, match, ok } from 'node:assert/strict';
+import { readStamp } from './cache.js';
+import { runTable } from './conformance.js';
+import type { GuestProcess, Machine } from './machine.js';
+import { holder, o2dlm, tryOpen } from './real.js';
+import type { Suite } from './suite.js';
+
+const SOCKET = '/run/p/tsdlm.sock';
+const PATIENCE_MS = 120_000;
+
+/** Cases that a 9P mount cannot give as the other doors do. */
+const OVER_9P: Readonly<Record<string, string>> = {
+  wait: 'there is no poll over 9P: nobody sees that others wait',
+  'three-order': 'there is no poll over 9P',
+  'waiter-abort': 'an open over 9P is given up by a fatal signal only',
+};
+
+const FIGURES = `
+import os, sys, time
+d = sys.argv[1]
+n = int(sys.argv[2])
+def rate(what, f):
+    t = time.monotonic()
+    for i in range(n):
+        f(i)
+    print(what, round((time.monotonic() - t) / n * 1e6), flush=True)
+fd = os.open(d + "/held", os.O_RDWR | os.O_CREAT)
+rate("again", lambda i: os.close(os.open(d + "/held", os.O_RDWR)))
+def fresh(i):
+    os.close(os.open(d + "/n%d" % i, os.O_RDWR | os.O_CREAT))
+    os.unlink(d + "/n%d" % i)
+rate("fresh", fresh)
+os.close(fd)
+os.unlink(d + "/held")
+`;
+
+export async function startAlone(m: Machine): Promise<GuestProcess> {
+  await m.sh('mkdir -p /run/p /mnt/a /mnt/b /mnt/c');
+  const daemon = m.start(['tsdlmd', '--socket', SOCKET, '--state-dir', '/var/lib/tsdlm-p']);
+  const end = Date.now() + PATIENCE_MS;
+  while ((await m.run(['tsdlm', '--socket', SOCKET, 'lock', 'up', '--wait', '5s', '--', 'true'])).code !== 0) {
+    if (Date.now() > end) throw new Error(`the daemon does not come up: ${daemon.out.slice(-2000)}${daemon.err.slice(-2000)}`);
+  }
+  return daemon;
+}
+
+export async function mountAll(m: Machine): Promise<void> {
+  for (const dir of ['/mnt/a', '/mnt/b', '/mnt/c']) await m.sh(`tsdlm --socket ${SOCKET} mount ${dir}`, PATIENCE_MS);
+}
+
+export const mountSuite: Suite = {
+  name: '9p',
+  run: async (m, check, report) => {
+    let daemon = await startAlone(m);
+    await check('the stock kernel mounts it, and it says that it is a dlmfs', async () => {
+      await mountAll(m);
+      match(await m.sh('cat /proc/mounts'), /\/mnt\/a 9p /);
+      equal((await m.sh('stat -f -c %t /mnt/a')).trim(), '76a9f425');
+    });
+    if (readStamp()?.hasO2dlm === true) {
+      await check('libo2dlm runs on the mount', async () => {
+        const one = await o2dlm(m, '/mnt/a', 'lib');
+        const two = await o2dlm(m, '/mnt/b', 'lib');
+        equal(await one('lock r ex'), 'lock ok');
+        equal(await one('set r hello'), 'set ok');
+        match(await two('lock r ex try'), /Trylock failed/);
+        equal(await one('unlock r'), 'unlock ok');
+        equal(await two('lock r pr'), 'lock ok');
+        equal(await two('get r'), 'value hello');
+        equal(await two('unlock r'), 'unlock ok');
+        await one('quit');
+        await two('quit');
+      });
+    }
+    await check('an open that waits is ended by SIGKILL, and its request is withdrawn', async () => {
+      await m.sh('mkdir /mnt/a/sig /mnt/b/sig');
+      const a = holder(m, '/mnt/a/sig/l', 'ex');
+      await a.expect(/held/);
+      const b = holder(m, '/mnt/b/sig/l', 'ex');
+      await b.expect(/opening/);
+      equal(await b.until(() => /held/.test(b.out), 1000), false);
+      await m.sh(`kill -9 ${b.pid}`);
+      ok(await b.until(() => b.isOver, 10_000), 'gone at once');
+      a.write('close\n');
+      await a.expect(/closed/);
+      await m.sh('rm /mnt/a/sig/l');
+      equal(await tryOpen(m, '/mnt/b/sig/l', 'ex'), 'held');
+      await m.sh('rm /mnt/b/sig/l; rmdir /mnt/a/sig /mnt/b/sig');
+    });
+    await check('figures', async () => {
+      const us: Record<string, number[]> = {};
+      await m.sh('mkdir -p /mnt/a/fig /dlm/fig /tmp/fig');
+      for (const [dir, n] of [
+        ['/tmp/fig', 2000],
+        ['/dlm/fig', 2000],
+        ['/mnt/a/fig', 50],
+      ] as const) {
+        const { out, err } = await m.run(['python3', '-c', FIGURES, dir, String(n)], PATIENCE_MS);
+        us[dir] = [...out.matchAll(/ (\d+)/g)].map((found) => Number(found[1]));
+        ok(us[dir].length === 2, err);
+      }
+      for (const [dir, [again, fresh]] of Object.entries(us))
+        report(`     ${dir}: open + close of a held lock ${again} us, new lock + close + unlink ${fresh} us`);
+      await m.sh('rmdir /mnt/a/fig /dlm/fig');
+    });
+    await runTable(m, check, 'tsdlm', ['/mnt/a', '/mnt/b', '/mnt/c'], { differs: OVER_9P });
+    await check('rule 6: a daemon that dies under an open file: EIO, the lock stays, umount frees it', async () => {
+      await m.sh('mkdir /mnt/a/die');
+      const a = holder(m, '/mnt/a/die/l', 'ex');
+      await a.expect(/held/);
+      await m.sh(`kill -9 ${daemon.pid}`);
+      match((await m.run(['ls', '/mnt/a'])).err, /error|Input/i);
+      daemon.close();
+      daemon = await startAlone(m);
+      const { files } = JSON.parse(await m.sh(`tsdlm --socket ${SOCKET} --json status`, PATIENCE_MS)) as {
+        files: { orphans: unknown[] };
+      };
+      equal(files.orphans.length > 0, true, JSON.stringify(files));
+      ok((await m.run(['tsdlm', '--socket', SOCKET, 'umount', '/mnt/a'], PATIENCE_MS)).code !== 0, 'busy while the file is open');
+      a.close();
+      await m.sh(`while kill -0 ${a.pid} 2>/dev/null; do sleep 0.1; done`);
+      for (const dir of ['/mnt/a', '/mnt/b', '/mnt/c']) await m.sh(`tsdlm --socket ${SOCKET} umount ${dir}`, PATIENCE_MS);
+      await mountAll(m);
+      await m.sh('mkdir /mnt/b/die');
+      equal(await tryOpen(m, '/mnt/b/die/l', 'ex'), 'held');
+    });
+    for (const dir of ['/mnt/a', '/mnt/b', '/mnt/c']) await m.run(['tsdlm', '--socket', SOCKET, 'umount', dir], PATIENCE_MS);
+    await m.sh(`kill -TERM ${daemon.pid}`);
+    await daemon.result(PATIENCE_MS);
+  },
+};
