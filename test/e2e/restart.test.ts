@@ -117,7 +117,7 @@ t.test('rule 23: a client that does not come back loses its lock at the deadline
   const began = monotonicMs();
   const node = w.cluster.node(1);
   t.equal((await w.cluster.run(1, ['restart'])).code, 0);
-  await node.ended();
+  t.match(await node.ended(), { code: 75 }, 'the service manager is to start it again');
   await node.restart(30_000);
   t.equal(handle.valid(), true);
   const next = await within('the grant', waiting, 20_000);
