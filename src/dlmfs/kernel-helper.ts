@@ -12,6 +12,7 @@
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import { Socket } from 'node:net';
+import { constants } from 'node:os';
 import { promisify } from 'node:util';
 import { KernelFile } from './kernel-file.js';
 import {
@@ -62,8 +63,11 @@ function send(reply: KernelReply): void {
 
 function shape(error: unknown): KernelErrorShape {
   const e = error as NodeJS.ErrnoException;
-  // A name with a NUL byte never reaches the kernel.
-  const code = e.code === 'ERR_INVALID_ARG_VALUE' || e.code === undefined ? 'EINVAL' : e.code;
+  // A name with a NUL byte never reaches the kernel. Some errnos have no name in libuv, EDEADLK among them.
+  let code = e.code === 'ERR_INVALID_ARG_VALUE' || e.code === undefined ? 'EINVAL' : e.code;
+  if (!/^E[A-Z0-9]+$/.test(code)) {
+    code = Object.entries(constants.errno).find(([, number]) => number === -(e.errno ?? 0))?.[0] ?? 'EIO';
+  }
   return {
     code,
     errno: e.errno ?? -22,

@@ -30,7 +30,7 @@ host = "127.0.0.1"
 port = 7803
 voter = false
 `;
-const PATIENCE_MS = 60_000;
+const PATIENCE_MS = 150_000;
 
 class Node {
   readonly #m: Machine;
@@ -208,6 +208,7 @@ export const bridgeSuite: Suite = {
     await check(
       'rule 5: tsdlmd is killed: the kernel lock stays until the deadline its owner was told, and goes then',
       async () => {
+        await a.up();
         const p = a.lock('d', '--', 'sh', '-c', 'echo running; trap "echo ending; exit 1" TERM; while :; do sleep 0.1; done');
         await p.expect(/running/, PATIENCE_MS);
         await m.sh(`kill -KILL ${a.process?.pid}`);
