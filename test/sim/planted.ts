@@ -288,7 +288,7 @@ export const PLANTS: Plant[] = [
   {
     name: 'a retry remembers what worked in an earlier attempt (rule 15)',
     expect: /^(fence|S1): /,
-    seedsMax: 60,
+    seedsMax: 120,
     tune: (o) => {
       feeds(o);
       o.devices.cycles = 0.5;
@@ -299,7 +299,7 @@ export const PLANTS: Plant[] = [
   {
     name: 'all feeds have said off once; no second look at whether they are off at one time (rule 15)',
     expect: /^(fence|S1): /,
-    seedsMax: 40,
+    seedsMax: 100,
     tune: (o) => {
       feeds(o);
       o.devices.cycles = 0.5;
