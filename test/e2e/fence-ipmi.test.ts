@@ -63,7 +63,7 @@ t.test('fencing by ipmi', { skip: missing === '' ? false : missing, timeout: 170
     const all = await w.cluster.run(1, ['fence', 'check']);
     t.equal(all.code, 0);
     t.match(all.stdout, /n1 +bmc1 +ok .*\nn2 +bmc2 +ok .*Chassis Power is on\nn3 +bmc3 +ok/);
-    t.match((await w.cluster.run(1, ['fence', 'check', 'nobody'])).stderr, /"nobody" is not in this node's configuration/);
+    t.match((await w.cluster.run(1, ['fence', 'check', 'nobody'])).stderr, /"nobody" is not in the node table/);
   });
 
   await t.test(
