@@ -5,7 +5,7 @@
  * user networking accepts connections before the guest listens, so readiness is read from the console.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { parts, QEMU } from './cache.js';
@@ -40,8 +40,10 @@ export interface Output {
 
 /** Every machine that lives; what goes wrong must not leave one behind. */
 const living = new Set<ChildProcess>();
+const workFiles: string[] = [];
 process.on('exit', () => {
   for (const child of living) child.kill('SIGKILL');
+  for (const file of workFiles) rmSync(file, { force: true });
 });
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => process.exit(1));
 
@@ -307,6 +309,9 @@ export class GuestProcess {
   }
 }
 
+/** A file of this run, gone with it. */
 export function workFile(name: string): string {
-  return join(parts().dir, `${name}-${process.pid}`);
+  const file = join(parts().dir, `${name}-${process.pid}`);
+  workFiles.push(file);
+  return file;
 }

@@ -4,7 +4,6 @@
  * One machine runs the suites one after the other (those whose name contains one of the words). TSDLM_VM_CONSOLE=1 shows
  * what the guest prints. Without qemu or the image (npm run setup:vm) it says so and skips.
  */
-import { rmSync } from 'node:fs';
 import { bridgeSuite } from './bridge.js';
 import { missing } from './cache.js';
 import { cliSuite } from './cli.js';
@@ -56,8 +55,6 @@ async function main(words: readonly string[]): Promise<number> {
     }
   } finally {
     await machine?.end();
-    rmSync(disk, { force: true });
-    rmSync(initrd, { force: true });
   }
   console.log(`${count.passed} passed, ${count.failed} failed${count.skipped > 0 ? `, ${count.skipped} skipped` : ''}`);
   return count.failed === 0 && count.passed > 0 ? 0 : 1;
