@@ -584,7 +584,9 @@ export class Membership implements MembershipApi {
     const fenced = isOurs && (node.state === 'fenced' || node.state === 'evicted');
     const replaced = this.joined && shown > startCount;
     const dropped = isOurs && node.state === 'left' && this.joining;
-    if (fenced || replaced || dropped) this.end('evicted');
+    // Condemned before its first lease: no lease will end it, and where `self` is all there is, only its next life may come back.
+    const condemned = isOurs && node.state === 'fencing' && this.own.until === 0 && !this.suspension.isOn && this.joining;
+    if (fenced || replaced || dropped || condemned) this.end('evicted');
   }
 
   private baseOf(snapshot: Snapshot | null): Snapshot {

@@ -360,3 +360,24 @@ t.test('rule 2: a machine that ends itself frees what its node owned, after it h
   t.ok(lab.until(() => vip.phase === 'held', 6 * lab.leaseMs));
   t.ok((lab.world.counts.get('ended by its watchdog') ?? 0) >= 1);
 });
+
+t.test('rule 2: a node that is condemned before its first lease comes back as its next life', async (t) => {
+  const lab = new Lab(3);
+  const vip = lab.hold(3, 'vip', EX, { nodeOwned: true });
+  lab.world.node(3).crash('test');
+  lab.advance(50);
+  // Admitted again, and cut off before the leader's first lease reaches it: no lease of its own will ever end this life.
+  const { network } = lab.world;
+  let isDeaf = true;
+  network.alter = (_from, to, msg) => (isDeaf && to.id === 3 && msg.k === 'Lease' ? null : msg);
+  lab.world.node(3).start();
+  const recordAt = (at: number) => lab.world.node(at).life?.core.view.nodes.find((n) => n.id === 3);
+  const shown = (): string => recordAt(1)?.state ?? '';
+  t.ok(lab.until(() => [1, 3].every((at) => recordAt(at)?.incarnation?.startCount === 2), 10 * lab.leaseMs));
+  lab.isolate(3);
+  t.ok(lab.until(() => shown() === 'fencing', 5 * lab.leaseMs));
+  isDeaf = false;
+  lab.rejoin(3);
+  t.ok(lab.until(() => lab.world.isMember(3) && shown() === 'in', 10 * lab.leaseMs));
+  t.equal(vip.phase, 'held');
+});
