@@ -177,6 +177,8 @@ export class Survivor {
     const me = nodes.find((n) => n.id === this.self);
     if (peer === undefined || me === undefined || epoch >= EPOCH_MAX) return null;
     if (!arePair(tail.appliedVoters, this.self, peer.id)) return null;
+    // Our own leave stands in our log: for all we know the other has committed it, and goes on.
+    if (!me.voter) return null;
     // Who is being ended, or was, has no way back by itself.
     if (me.state === 'fencing' || me.state === 'fenced' || me.witness || peer.witness) return null;
     return deviceLevels(peer.fence).length > 0 && !this.isRestarting(now, peer) ? peer : null;
