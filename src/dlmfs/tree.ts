@@ -2,7 +2,7 @@
  * The file tree of one mount: the root, domains, lock files, their attributes, and what is open.
  *
  * It knows names, kinds and errnos; what an open means for the lock is file-lock.ts. Everything here is synchronous or
- * calls back, so that each door puts its own dress on it: promises (mount.ts) or 9P messages (9p-session.ts). A tree is one
+ * calls back, so that each door puts its own dress on it: promises (mount.ts) or 9P messages (9p-requests.ts). A tree is one
  * lock owner. Names made elsewhere never appear in it, as in the kernel.
  */
 import { DOMAINS_MAX } from '../protocol/limits.js';
