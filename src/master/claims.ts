@@ -1,5 +1,5 @@
 /**
- * What owners claim from before a restart of this node (rules 1, 3): checked, noted, and given to recovery.ts where it can be.
+ * What owners claim from before a restart of this node (rules 1, 3): checked, noted, and given to orphans.ts where it can be.
  *
  * Claims come before this incarnation is active anywhere (the record of a clean restart, quick owners), in its grace, or too late. The
  * first wait (`claimable`) until their domain is active; the second are placed at once; the last are void, but requests, which ask anew.
@@ -9,8 +9,8 @@ import { LOCK_RECLAIM } from '../protocol/peer-messages.js';
 import * as hold from './hold.js';
 import { lockFromClaim } from './incarnation.js';
 import { type Lock, ST_GONE, WAIT_CLAIM } from './lock.js';
+import { placeLateClaim } from './orphans.js';
 import { isNodeOwnedMarked } from './proposals.js';
-import { placeLateClaim } from './recovery.js';
 import type { EngineState } from './state.js';
 import type { ClaimedLock } from './types.js';
 

@@ -10,13 +10,14 @@ import type { NodeId } from '../protocol/ids.js';
 import type { Mode } from '../protocol/modes.js';
 import { LOCK_RECLAIM, LOCK_TRY, type LockMessage } from '../protocol/peer-messages.js';
 import type { Domain } from './domain.js';
+import { onHandOver, onReclaim, onRegister } from './hand-over.js';
 import * as hold from './hold.js';
 import { onDeref, onDerefDone, touchIdle, untouchIdle } from './idle.js';
 import { Lock, Q_GRANTED, ST_CONVERTING, ST_HELD, ST_LOCKING, ST_NEW, ST_UNLOCKING } from './lock.js';
 import { type LockRes, RES_OWNED } from './lockres.js';
 import { needMaster, onAssertMaster, onMasterReply, onMasterRequest, onNotMaster } from './mastery.js';
 import { lockFromRegistration } from './rebuild.js';
-import { mustPark, onHandOver, onReclaim, onRecoveryActive, onRecoveryDone, onRegister, remoteLocks } from './recovery.js';
+import { mustPark, onRecoveryActive, onRecoveryDone, remoteLocks } from './recovery.js';
 import * as serve from './serve.js';
 import type { EngineState } from './state.js';
 

@@ -20,6 +20,7 @@ import { detachedRes, endClaimable, endForIncarnation, isClaim, lockFromRecord, 
 import { Lock, ST_CONVERTING, ST_GONE, ST_HELD, ST_LOCKING, ST_NEW } from './lock.js';
 import { RES_OWNED } from './lockres.js';
 import { tickMastery } from './mastery.js';
+import { placeClaim } from './orphans.js';
 import {
   contradiction,
   isContradicted,
@@ -30,7 +31,7 @@ import {
   proposeWanted,
 } from './proposals.js';
 import { modeInForce } from './rebuild.js';
-import { applyDomainView, placeClaim, sendDoneWhenReady } from './recovery.js';
+import { applyDomainView, sendDoneWhenReady } from './recovery.js';
 import { isHandedOver, restartClaims } from './restart.js';
 import * as serve from './serve.js';
 import { EngineState, type EngineTuning, type Hooks } from './state.js';

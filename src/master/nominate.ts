@@ -13,7 +13,7 @@
  *
  * Clients are not asked, so unlike under `peer` nobody is held back by what a client believes. Hence a belief has to be true: it
  * is formed by the YES of the master itself, whose refmap then keeps the record, or by a registration in a recovery;
- * a name with nothing to register is asked for anew in each epoch that takes its master away (recovery.ts). OWNER alone is never
+ * a name with nothing to register is asked for anew in each epoch that takes its master away (orphans.ts). OWNER alone is never
  * believed, except for claims of a restarted node, which are placed inside a recovery, where masters do not change: for
  * these all members are asked, as under `peer`.
  * A server that joins changes the nominees of later epochs only: it gets new names, masterships that exist stay.

@@ -9,9 +9,9 @@
  *   1. void: mastery rounds and half-rebuilt resources of the old epoch are dropped, its messages are refused from now on;
  *   2. purge: as master, drop what dead members held and waited for; waiters are granted at once (the view exists because
  *      the dead are proven over);
- *   3. place: resources of masters that are gone get the member that rendezvous hashing names; a resource that was placed
+ *   3. place (orphans.ts): resources of masters that are gone get the member that rendezvous hashing names; a resource that was placed
  *      before and is not confirmed yet stays where it was placed, if that member still lives, so all holders agree;
- *   4. register: holders send all they hold and want of such resources to the new master; a leaving master hands over
+ *   4. register (hand-over.ts): holders send all they hold and want of such resources to the new master; a leaving master hands over
  *      value block and order of its queues;
  *   5. barrier RecoveryDone: everybody has registered; new masters rebuild, serve, and say RecoveryActive, which confirms;
  *   6. every request under way is sent again to its (old or new) master, which knows repeated ones by their id.
@@ -20,25 +20,23 @@
  * Under the policy `servers` only servers of the epoch are places. A member that is no server any more hands over like one that
  * leaves, and keeps its own locks. Where no server lives, locks stay *orphaned* with their holders, and are placed when one comes.
  */
-
 import type { DomainView, Member } from '../membership/types.js';
 import { ERROR_CODES, InvariantError } from '../protocol/errors.js';
 import { IdMap } from '../protocol/id-map.js';
 import type { NodeId } from '../protocol/ids.js';
-import { REGISTER_BATCH_MAX } from '../protocol/limits.js';
-import { EX, type Mode } from '../protocol/modes.js';
-import { type HandedResource, LOCK_RECLAIM, LOCK_TRY, type RegisteredLock } from '../protocol/peer-messages.js';
+import type { Mode } from '../protocol/modes.js';
+import { LOCK_RECLAIM, LOCK_TRY } from '../protocol/peer-messages.js';
 import type { Domain } from './domain.js';
+import { collectHandOver, register, stopServing } from './hand-over.js';
 import * as hold from './hold.js';
-import { touchIdle, untouchIdle } from './idle.js';
-import { type Lock, Q_GRANTED, Q_NONE, ST_CONVERTING, ST_LOCKING, ST_NEW, ST_UNLOCKING } from './lock.js';
-import { type LockRes, RES_DROPPING, RES_MASTERING, RES_ORPHANED, RES_OWNED, RES_REBUILDING } from './lockres.js';
-import { needMaster, startRounds, voidRounds } from './mastery.js';
-import { placeResource } from './placement.js';
-import { fillQueues, lockFromRegistration, rebuildOf, registration } from './rebuild.js';
+import { touchIdle } from './idle.js';
+import { type Lock, Q_GRANTED, Q_NONE, ST_CONVERTING, ST_LOCKING, ST_UNLOCKING } from './lock.js';
+import { type LockRes, RES_DROPPING, RES_OWNED, RES_REBUILDING } from './lockres.js';
+import { startRounds, voidRounds } from './mastery.js';
+import { dropRecord, place, placeOrphans } from './orphans.js';
+import { fillQueues } from './rebuild.js';
 import * as serve from './serve.js';
 import type { EngineState } from './state.js';
-import { LVB_INVALID, LVB_NONE } from './types.js';
 
 /**
  * Brings the domain to the view's epoch. `claims`: node-owned locks of before a restart that this node has to place.
@@ -154,213 +152,6 @@ function purgeGone(s: EngineState, domain: Domain, isGone: (node: NodeId) => boo
       touchIdle(s, res);
     }
   }
-}
-
-/** New masters for resources whose master is gone or leaving. */
-function placeOrphans(s: EngineState, domain: Domain, isGone: (node: NodeId) => boolean): void {
-  const isLost = (node: NodeId): boolean => isGone(node) || !domain.masterIds.has(node);
-  const mayMaster = domain.masterIds.has(s.self);
-  const isToTell = domain.mastery === 'peer' ? null : resourcesToTell(s, domain);
-  const unknown = new Set<LockRes>();
-  for (const res of domain.resources.values()) {
-    if (res.state === RES_MASTERING) continue;
-    if (res.state === RES_OWNED && res.owner === s.self && mayMaster) continue;
-    if (res.state === RES_REBUILDING && mayMaster) {
-      // Not confirmed to anybody: holders register again in this epoch. Our own locks take part as they are.
-      res.refs = null;
-      if (res.localCount === 0) dropRecord(domain, res);
-      else confirmClaims(s, res);
-      continue;
-    }
-    if (isToTell !== null && res.localCount > 0 && !domain.isLeaving && (res.isDoubtful || !isToTell.has(res))) {
-      if (isLost(res.owner)) {
-        unknown.add(res);
-        continue;
-      }
-      if (res.isUnconfirmed) {
-        // It may have begun to serve in the epoch before, and know us; or not.
-        res.isUnconfirmed = false;
-        domain.unconfirmed.delete(res);
-        res.isDoubtful = true;
-      }
-    }
-    if (!isLost(res.owner)) continue;
-    if (res.localCount === 0) {
-      // Nothing of ours hangs on it: the next user asks anew.
-      dropRecord(domain, res);
-      continue;
-    }
-    if (res.state === RES_DROPPING) {
-      // Only requests that have not reached any master: ask anew.
-      res.state = RES_MASTERING;
-      res.owner = 0;
-      continue;
-    }
-    place(s, domain, res);
-  }
-  if (unknown.size > 0) askAnew(s, unknown);
-  for (const [name, entry] of domain.handing) {
-    if (isLost(entry.target)) entry.target = placeResource(name, domain.masters);
-    if (entry.target === 0 || entry.target === s.self) domain.handing.delete(name);
-    if (entry.target === s.self) {
-      // No server for a while, and again: what we were handing over comes back.
-      rebuildOf(domain, name).handed = entry.data;
-      adopt(s, domain, s.resource(domain, name));
-    }
-  }
-}
-
-/** Gives the resource the master that hashing names, unconfirmed until that one says RecoveryActive. */
-function place(s: EngineState, domain: Domain, res: LockRes): NodeId {
-  const target = placeResource(res.name, domain.masters);
-  res.owner = target;
-  res.gen = domain.epoch;
-  res.isDoubtful = false;
-  res.isUnconfirmed = target !== 0;
-  if (target === 0) {
-    res.state = RES_ORPHANED;
-    domain.unconfirmed.delete(res);
-    return target;
-  }
-  if (target === s.self) res.refs = null;
-  res.state = target === s.self ? RES_REBUILDING : RES_OWNED;
-  domain.unconfirmed.add(res);
-  return target;
-}
-
-/** Resources of which this node has something to register with a new master. */
-function resourcesToTell(s: EngineState, domain: Domain): Set<LockRes> {
-  const told = new Set<LockRes>();
-  for (const lock of s.own.values()) {
-    if (lock.res.domain === domain && !told.has(lock.res) && registration(lock, s.now)) told.add(lock.res);
-  }
-  return told;
-}
-
-/**
- * Nothing of ours on these resources would be registered, so their new master would not know us: under `servers` such a belief
- * must not be (nominate.ts). What is under way is asked for anew; a release is complete, because nobody has to know of it.
- */
-function askAnew(s: EngineState, resources: ReadonlySet<LockRes>): void {
-  for (const res of resources) {
-    res.state = RES_MASTERING;
-    res.owner = 0;
-    res.isUnconfirmed = res.isDoubtful = false;
-    res.domain.unconfirmed.delete(res);
-  }
-  for (const lock of [...s.own.values()]) {
-    if (!resources.has(lock.res)) continue;
-    if (lock.st === ST_UNLOCKING && lock.mayLeave) {
-      hold.onUnlocked(s, lock);
-    } else if (lock.st === ST_LOCKING && lock.isZombie) {
-      hold.remove(s, lock);
-    } else if (lock.st === ST_LOCKING) {
-      lock.st = ST_NEW;
-      lock.res.addWaiter(lock);
-    }
-  }
-}
-
-function dropRecord(domain: Domain, res: LockRes): void {
-  untouchIdle(res);
-  domain.unconfirmed.delete(res);
-  domain.resources.delete(res.name);
-}
-
-/** We leave, or are no server any more: all we master goes to others; what nobody uses is forgotten. */
-function collectHandOver(s: EngineState, domain: Domain): void {
-  for (const res of domain.resources.values()) {
-    if (res.owner !== s.self || res.state !== RES_OWNED) continue;
-    // Only what somebody holds or waits for: its holders know the new place at once and answer for it in mastery rounds.
-    if (!res.hasQueues) continue;
-    const writer = res.grantedEx > 0 ? exHolder(res) : null;
-    const data: HandedResource = {
-      name: res.name,
-      lvbState: res.lvbState,
-      lvb: res.lvb,
-      exNode: writer?.node ?? 0,
-      exId: writer?.id ?? 0,
-      converting: res.converting.toArray().map((l) => [l.node, l.id]),
-      blocked: res.blocked.toArray().map((l) => [l.node, l.id]),
-    };
-    const target = placeResource(res.name, domain.masters);
-    if (target !== 0) domain.handing.set(res.name, { target, data });
-  }
-  for (const res of [...domain.resources.values()]) {
-    if (res.owner !== s.self) continue;
-    // Locks of our own on it (who restarts keeps them) are registered with the new master like those of all others.
-    if (res.localCount === 0) dropRecord(domain, res);
-    else if (res.state === RES_OWNED) stopServing(res);
-  }
-  domain.remote.clear();
-}
-
-/** Locks of local owners on what we do not master any more: from now on only the owner's side of them is here. */
-function stopServing(res: LockRes): void {
-  for (const queue of [res.granted, res.converting, res.blocked]) for (const lock of queue.toArray()) queue.remove(lock);
-  res.grantedPr = res.grantedEx = 0;
-  res.refs = null;
-  res.lvbState = LVB_NONE;
-  res.lvb = null;
-}
-
-function exHolder(res: LockRes): Lock | null {
-  for (const queue of [res.granted, res.converting, res.blocked]) {
-    for (let lock = queue.head; lock; lock = lock.next) if (lock.mode === EX) return lock;
-  }
-  return null;
-}
-
-/** Sends registrations and hand-overs of everything unconfirmed; our own resources stay with us until the barrier. */
-function register(s: EngineState, domain: Domain): void {
-  const byTarget = new Map<NodeId, RegisteredLock[]>();
-  if (domain.unconfirmed.size > 0) {
-    for (const lock of s.own.values()) {
-      const res = lock.res;
-      if (res.domain !== domain || !domain.unconfirmed.has(res) || res.owner === s.self) continue;
-      const entry = registration(lock, s.now);
-      if (!entry) continue;
-      let batch = byTarget.get(res.owner);
-      if (!batch) {
-        batch = [];
-        byTarget.set(res.owner, batch);
-      }
-      batch.push(entry);
-      if (batch.length === REGISTER_BATCH_MAX) {
-        s.send(domain, res.owner, { k: 'Register', locks: batch });
-        byTarget.delete(res.owner);
-      }
-    }
-  }
-  for (const [target, locks] of [...byTarget].sort((a, b) => a[0] - b[0])) {
-    s.send(domain, target, { k: 'Register', locks });
-  }
-  const handed = new Map<NodeId, HandedResource[]>();
-  for (const { target, data } of domain.handing.values()) {
-    const list = handed.get(target);
-    if (list) list.push(data);
-    else handed.set(target, [data]);
-  }
-  for (const [target, list] of handed) sendHandOver(s, domain, target, list);
-}
-
-/** Queue entries in one HandOver: a frame between daemons holds them with room to spare. */
-const HANDED_ENTRIES_MAX = 100_000;
-
-function sendHandOver(s: EngineState, domain: Domain, target: NodeId, list: HandedResource[]): void {
-  let batch: HandedResource[] = [];
-  let entries = 0;
-  for (const handed of list) {
-    const more = handed.converting.length + handed.blocked.length;
-    if (batch.length === REGISTER_BATCH_MAX || (batch.length > 0 && entries + more > HANDED_ENTRIES_MAX)) {
-      s.send(domain, target, { k: 'HandOver', resources: batch });
-      batch = [];
-      entries = 0;
-    }
-    batch.push(handed);
-    entries += more;
-  }
-  if (batch.length > 0) s.send(domain, target, { k: 'HandOver', resources: batch });
 }
 
 /** Everything of ours that is under way goes (again) to its master. */
@@ -514,103 +305,6 @@ export function onRecoveryActive(s: EngineState, domain: Domain, from: NodeId): 
     if (res.localCount === 0) touchIdle(s, res);
   }
   for (const [name, entry] of domain.handing) if (entry.target === from) domain.handing.delete(name);
-}
-
-/** A peer takes us for a master, and the view says that we may not be one: nothing it says of that counts. */
-function isRefused(s: EngineState, domain: Domain, from: NodeId, what: string): boolean {
-  if (domain.masterIds.has(s.self)) return false;
-  s.note('warn', 'not-a-server', { domain: domain.name, from, what });
-  return true;
-}
-
-export function onRegister(s: EngineState, domain: Domain, from: NodeId, locks: RegisteredLock[]): void {
-  if (!domain.isRecovering || isRefused(s, domain, from, 'Register')) return;
-  for (const entry of locks) {
-    const res = s.resource(domain, entry.name);
-    // Already rebuilt in an earlier epoch: we know it all, and better.
-    if (res.state === RES_OWNED && res.owner === s.self) {
-      res.addRef(from);
-      continue;
-    }
-    const rebuild = rebuildOf(domain, entry.name);
-    rebuild.locks.set(`${from}/${entry.id}`, lockFromRegistration(res, from, entry, s.now));
-    adopt(s, domain, res);
-  }
-}
-
-export function onHandOver(s: EngineState, domain: Domain, from: NodeId, resources: HandedResource[]): void {
-  if (!domain.isRecovering || isRefused(s, domain, from, 'HandOver')) return;
-  for (const handed of resources) {
-    const res = s.resource(domain, handed.name);
-    if (res.state === RES_OWNED && res.owner === s.self) continue;
-    rebuildOf(domain, handed.name).handed = handed;
-    adopt(s, domain, res);
-  }
-}
-
-/** Others say that we master this name: our own requests wait for the rebuild instead of asking around. */
-function adopt(s: EngineState, domain: Domain, res: LockRes): void {
-  if (res.state === RES_REBUILDING) return;
-  if (res.state === RES_OWNED && res.localCount > 0) {
-    throw new InvariantError(`${domain.name}/${res.name} was placed here, but its locks here have node ${res.owner} as master`);
-  }
-  if (res.isIdle) untouchIdle(res);
-  res.refs = null;
-  res.state = RES_REBUILDING;
-  res.owner = s.self;
-  res.gen = domain.epoch;
-  res.isUnconfirmed = true;
-  res.isDoubtful = false;
-  domain.unconfirmed.add(res);
-  // Our own claim on it counts as held like the registrations of the others: we are its new master.
-  confirmClaims(s, res);
-}
-
-/** Claims of ours on a resource that is placed now: in force again, and their registrations. */
-function confirmClaims(s: EngineState, res: LockRes): RegisteredLock[] {
-  const locks: RegisteredLock[] = [];
-  for (const lock of [...res.domain.claims]) {
-    if (lock.res !== res) continue;
-    hold.confirmClaim(s, lock);
-    const entry = registration(lock, s.now);
-    if (entry) locks.push(entry);
-  }
-  return locks;
-}
-
-/** A restarted node claims a lock of before at a resource that is being rebuilt here: it counts as held (rules 1, 3). */
-export function onReclaim(s: EngineState, domain: Domain, from: NodeId, entry: RegisteredLock): void {
-  const res = s.resource(domain, entry.name);
-  const rebuild = rebuildOf(domain, entry.name);
-  const lock = lockFromRegistration(res, from, entry, s.now);
-  if (lock.nodeOwned) {
-    lock.lvbState = LVB_INVALID;
-    lock.lvb = null;
-  }
-  rebuild.locks.set(`${from}/${entry.id}`, lock);
-  adopt(s, domain, res);
-  if (lock.mode === -1) return;
-  // At once: its owner's deadline runs, and nobody is granted anything on it before the barrier.
-  const { id, mode, te, tc, lvbState, lvb } = lock;
-  s.send(domain, from, { k: 'Grant', id, mode: mode as Mode, te, tc, lvbState, lvb });
-}
-
-/** Nobody masters a name that we claim from before our restart: it is placed like the resources of a dead master. */
-export function placeClaim(s: EngineState, res: LockRes): void {
-  const domain = res.domain;
-  const target = place(s, domain, res);
-  const locks = confirmClaims(s, res);
-  if (target !== s.self && target !== 0) s.send(domain, target, { k: 'Register', locks });
-  hold.ownerKnown(s, res);
-}
-
-/** A claim that came after our own were placed (an owner that found us only now): as those. */
-export function placeLateClaim(s: EngineState, domain: Domain, lock: Lock): void {
-  hold.attachClaim(s, domain, lock);
-  const { res } = lock;
-  if (res.state === RES_MASTERING) needMaster(s, res);
-  else if (res.owner === s.self) confirmClaims(s, res);
-  else hold.ownerKnown(s, res);
 }
 
 /** The table of another node's locks at resources mastered here. */
