@@ -13,6 +13,9 @@ export function asPair(o: SimOptions): void {
   const r = new Prng(o.seed, 15);
   o.nodes = r.chance(0.8) ? 2 : 3;
   o.voters = 2;
+  // What was drawn for more voters: a wiped disk leaves a pair to the operator, and check-pair.ts knows no other voters.
+  o.tableEveryMs = o.voteEveryMs = o.spares = 0;
+  o.hasWitness = false;
   drawDevices(o);
   if (o.fence.some((level) => level.includes('manual'))) o.fence = [['script']];
   drawPair(o);
