@@ -6,6 +6,7 @@
  */
 import { EX, type Mode } from '../protocol/modes.js';
 import { LOCK_RECLAIM } from '../protocol/peer-messages.js';
+import { voidClaim } from './claim-course.js';
 import * as hold from './hold.js';
 import { lockFromClaim } from './incarnation.js';
 import { type Lock, ST_GONE, WAIT_CLAIM } from './lock.js';
@@ -26,7 +27,7 @@ export function reclaim(s: EngineState, claim: ClaimedLock, isAdmitted: boolean)
   } else if (lock.isWaitClaim) {
     askAnew(s, lock);
   } else {
-    hold.voidClaim(s, lock);
+    voidClaim(s, lock);
   }
   return lock;
 }

@@ -9,6 +9,7 @@ import { ERROR_CODES, errorCodeOf } from '../protocol/errors.js';
 import type { NodeId } from '../protocol/ids.js';
 import type { Mode } from '../protocol/modes.js';
 import { LOCK_RECLAIM, LOCK_TRY, type LockMessage } from '../protocol/peer-messages.js';
+import { onBast, onDenied, onGrantMessage, onUnlocked } from './answers.js';
 import type { Domain } from './domain.js';
 import { onHandOver, onReclaim, onRegister } from './hand-over.js';
 import * as hold from './hold.js';
@@ -32,7 +33,7 @@ export function dispatch(s: EngineState, domain: Domain, from: NodeId, msg: Lock
     case 'Grant': {
       const lock = s.own.get(msg.id);
       if (!lock || !isFromMaster(lock, domain, from)) return;
-      hold.onGrantMessage(s, lock, msg);
+      onGrantMessage(s, lock, msg);
       if (lock.res.newWaiters.length > 0) afterBounce(s, lock.res, from);
       return;
     }
@@ -41,19 +42,19 @@ export function dispatch(s: EngineState, domain: Domain, from: NodeId, msg: Lock
     case 'UnlockDone': {
       const lock = s.own.get(msg.id);
       if (!lock || !isFromMaster(lock, domain, from)) return;
-      hold.onUnlocked(s, lock);
+      onUnlocked(s, lock);
       if (lock.res.newWaiters.length > 0) afterBounce(s, lock.res, from);
       return;
     }
     case 'Bast': {
       const lock = s.own.get(msg.id);
-      if (lock && isFromMaster(lock, domain, from)) hold.onBast(s, lock, msg.mode);
+      if (lock && isFromMaster(lock, domain, from)) onBast(s, lock, msg.mode);
       return;
     }
     case 'Deny': {
       const lock = s.own.get(msg.id);
       if (!lock || !isFromMaster(lock, domain, from)) return;
-      hold.onDenied(s, lock, errorCodeOf(msg.code) ?? 'TSDLM_PROTOCOL');
+      onDenied(s, lock, errorCodeOf(msg.code) ?? 'TSDLM_PROTOCOL');
       if (lock.res.newWaiters.length > 0) afterBounce(s, lock.res, from);
       return;
     }

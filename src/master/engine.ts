@@ -10,6 +10,8 @@ import type { Millis, NodeId, StartCount } from '../protocol/ids.js';
 import { DOMAINS_MAX, PARKED_MESSAGES_MAX } from '../protocol/limits.js';
 import { EX, type Mode } from '../protocol/modes.js';
 import { LOCK_LVB, LOCK_NODE_OWNED, LOCK_TRY, type LockMessage } from '../protocol/peer-messages.js';
+import { announce } from './announce.js';
+import { onBast, onDenied, onGranted, onUnlocked } from './answers.js';
 import { reclaim } from './claims.js';
 import { DeadlineTable } from './deadlines.js';
 import { dispatch, replayParked } from './dispatch.js';
@@ -94,7 +96,7 @@ export class Engine {
 
   private tellGranted(lock: Lock): void {
     const s = this.state;
-    if (lock.node === s.self) return hold.onGranted(s, lock);
+    if (lock.node === s.self) return onGranted(s, lock);
     s.send(lock.res.domain, lock.node, {
       k: 'Grant',
       id: lock.id,
@@ -108,21 +110,21 @@ export class Engine {
 
   private tellDenied(lock: Lock, code: ErrorCode): void {
     const s = this.state;
-    if (lock.node === s.self) return hold.onDenied(s, lock, code);
+    if (lock.node === s.self) return onDenied(s, lock, code);
     if (lock.mode === -1) lock.res.domain.remote.get(lock.node)?.delete(lock.id);
     s.send(lock.res.domain, lock.node, { k: 'Deny', id: lock.id, code: ERROR_CODES[code] });
   }
 
   private tellUnlocked(lock: Lock): void {
     const s = this.state;
-    if (lock.node === s.self) return hold.onUnlocked(s, lock);
+    if (lock.node === s.self) return onUnlocked(s, lock);
     lock.res.domain.remote.get(lock.node)?.delete(lock.id);
     s.send(lock.res.domain, lock.node, { k: 'UnlockDone', id: lock.id });
   }
 
   private tellBast(lock: Lock, mode: Mode): void {
     const s = this.state;
-    if (lock.node === s.self) return hold.onBast(s, lock, mode);
+    if (lock.node === s.self) return onBast(s, lock, mode);
     s.send(lock.res.domain, lock.node, { k: 'Bast', id: lock.id, mode });
   }
 
@@ -487,7 +489,7 @@ export class Engine {
     s.isSuspended = false;
     s.isLeased = isLeased;
     const { untold, toShuffle, inputs, overflowed } = s.held.take();
-    for (const lock of untold) if (lock.st === ST_HELD && !lock.isZombie) hold.announce(s, lock);
+    for (const lock of untold) if (lock.st === ST_HELD && !lock.isZombie) announce(s, lock);
     for (const input of inputs) input();
     for (const res of toShuffle) if (res.state === RES_OWNED && res.owner === s.self) serve.shuffle(s, res);
     for (const peer of overflowed) for (const domain of s.domains.values()) this.taint(domain, peer, domain.epoch);

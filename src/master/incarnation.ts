@@ -10,8 +10,8 @@
 
 import type { Mode } from '../protocol/modes.js';
 import { LOCK_LVB, LOCK_NODE_OWNED, LOCK_RECLAIM } from '../protocol/peer-messages.js';
+import { voidClaim } from './claim-course.js';
 import { Domain } from './domain.js';
-import { voidClaim } from './hold.js';
 import { Lock, ST_CONVERTING, ST_GONE, ST_LOCKING, ST_NEW, ST_UNLOCKING, WAIT_CLAIM } from './lock.js';
 import { LockRes } from './lockres.js';
 import type { EngineState } from './state.js';

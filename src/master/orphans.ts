@@ -11,6 +11,8 @@
 import { InvariantError } from '../protocol/errors.js';
 import type { NodeId } from '../protocol/ids.js';
 import type { RegisteredLock } from '../protocol/peer-messages.js';
+import { onUnlocked } from './answers.js';
+import { attachClaim, confirmClaim } from './claim-course.js';
 import type { Domain } from './domain.js';
 import * as hold from './hold.js';
 import { untouchIdle } from './idle.js';
@@ -116,7 +118,7 @@ function askAnew(s: EngineState, resources: ReadonlySet<LockRes>): void {
   for (const lock of [...s.own.values()]) {
     if (!resources.has(lock.res)) continue;
     if (lock.st === ST_UNLOCKING && lock.mayLeave) {
-      hold.onUnlocked(s, lock);
+      onUnlocked(s, lock);
     } else if (lock.st === ST_LOCKING && lock.isZombie) {
       hold.remove(s, lock);
     } else if (lock.st === ST_LOCKING) {
@@ -155,7 +157,7 @@ function confirmClaims(s: EngineState, res: LockRes): RegisteredLock[] {
   const locks: RegisteredLock[] = [];
   for (const lock of [...res.domain.claims]) {
     if (lock.res !== res) continue;
-    hold.confirmClaim(s, lock);
+    confirmClaim(s, lock);
     const entry = registration(lock, s.now);
     if (entry) locks.push(entry);
   }
@@ -173,7 +175,7 @@ export function placeClaim(s: EngineState, res: LockRes): void {
 
 /** A claim that came after our own were placed (an owner that found us only now): as those. */
 export function placeLateClaim(s: EngineState, domain: Domain, lock: Lock): void {
-  hold.attachClaim(s, domain, lock);
+  attachClaim(s, domain, lock);
   const { res } = lock;
   if (res.state === RES_MASTERING) needMaster(s, res);
   else if (res.owner === s.self) confirmClaims(s, res);

@@ -26,6 +26,7 @@ import { IdMap } from '../protocol/id-map.js';
 import type { NodeId } from '../protocol/ids.js';
 import type { Mode } from '../protocol/modes.js';
 import { LOCK_RECLAIM, LOCK_TRY } from '../protocol/peer-messages.js';
+import { attachClaim, voidClaim } from './claim-course.js';
 import type { Domain } from './domain.js';
 import { collectHandOver, register, stopServing } from './hand-over.js';
 import * as hold from './hold.js';
@@ -71,7 +72,7 @@ export function applyDomainView(s: EngineState, domain: Domain, view: DomainView
   domain.hasHandedOver = domain.isLeaving;
   placeOrphans(s, domain, isGone);
   register(s, domain);
-  for (const lock of claims) hold.attachClaim(s, domain, lock);
+  for (const lock of claims) attachClaim(s, domain, lock);
   voidRounds(s, domain);
   redriveAll(s, domain);
   sendDoneWhenReady(s, domain);
@@ -268,7 +269,7 @@ function rebuildResource(s: EngineState, domain: Domain, res: LockRes, local: Lo
 
 function dropClaim(s: EngineState, lock: Lock): void {
   hold.remove(s, lock);
-  hold.voidClaim(s, lock);
+  voidClaim(s, lock);
 }
 
 /** A local request that was under way when the old master died: what does not simply wait in a queue is decided now. */

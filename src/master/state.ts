@@ -1,6 +1,6 @@
 /**
  * What all parts of the lock engine share: the node's identity, its clock, its tables, and the small operations that every
- * part needs. The parts (serve, hold, mastery, recovery, idle) are functions over this state and know each other only
+ * part needs. The parts (serve, hold, answers, mastery, recovery, idle) are functions over this state and know each other only
  * through `hooks` where a call would run against the direction of imports.
  */
 import type { MasteryWishes, View } from '../membership/types.js';
