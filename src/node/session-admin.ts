@@ -4,8 +4,8 @@ import type { ErrorCode } from '../protocol/errors.js';
 import { tokenToBigInt } from '../protocol/ids.js';
 import { type Mode, modeFromName, modeName } from '../protocol/modes.js';
 import type { Hold } from './session-hold.js';
+import type { HoldCalls } from './session-hold-calls.js';
 import type { NodeOwnedLocks } from './session-node-owned.js';
-import type { SessionRequests } from './session-requests.js';
 import { denialText } from './session-text.js';
 
 /** Outcome of an administration verb; `data` is plain data of src/protocol/admin.ts. */
@@ -23,12 +23,12 @@ export function refused(code: ErrorCode, text: string): AdminResult {
 type Reply = (result: AdminResult) => void;
 
 export class OwnedAdmin {
-  #requests: SessionRequests;
+  #calls: HoldCalls;
   #nodeOwned: NodeOwnedLocks;
   #nodeName: string;
 
-  constructor(requests: SessionRequests, nodeOwned: NodeOwnedLocks, nodeName: string) {
-    this.#requests = requests;
+  constructor(calls: HoldCalls, nodeOwned: NodeOwnedLocks, nodeName: string) {
+    this.#calls = calls;
     this.#nodeOwned = nodeOwned;
     this.#nodeName = nodeName;
   }
@@ -38,7 +38,7 @@ export class OwnedAdmin {
     if (hold === null) return;
     const { domain, name } = args as UnlockArgs;
     const data: UnlockData = { domain, name };
-    this.#requests.release(hold, 0, null, (outcome) => {
+    this.#calls.release(hold, 0, null, (outcome) => {
       reply(outcome === 'done' ? { ok: true, data } : refused(outcome, `'${short(name)}' was lost before its release was done`));
     });
   }
@@ -53,7 +53,7 @@ export class OwnedAdmin {
     const hold = this.#find(args, reply);
     if (hold === null) return;
     const limit = typeof timeoutMs === 'number' && timeoutMs > 0 ? timeoutMs : 0;
-    this.#requests.convertOwned(hold, wanted, isTry === true, limit, (outcome, lock) => {
+    this.#calls.convertOwned(hold, wanted, isTry === true, limit, (outcome, lock) => {
       if (outcome !== 'done') {
         reply(refused(outcome, denialText(outcome, lock, true)));
         return;

@@ -119,7 +119,7 @@ export class SessionServer implements SessionHost {
       decided: (session) => this.#answerResumed(session),
     });
     this.#identity = new SessionIdentity(options.sessionKey, options.node.name, options.startCount);
-    this.#owned = new OwnedAdmin(this.#requests, this.#nodeOwned, options.node.name);
+    this.#owned = new OwnedAdmin(this.#requests.calls, this.#nodeOwned, options.node.name);
   }
 
   /** Opens the door. Rejects with TSDLM_BAD_CONFIG when the socket cannot be had. */
@@ -177,19 +177,19 @@ export class SessionServer implements SessionHost {
   // Events of the core, forwarded by the daemon. None of them calls the core.
 
   granted(lock: LocalLock): void {
-    if (!this.#isFrozen) this.#requests.granted(lock);
+    if (!this.#isFrozen) this.#requests.events.granted(lock);
   }
   denied(lock: LocalLock, code: ErrorCode): void {
-    if (!this.#isFrozen) this.#requests.denied(lock, code);
+    if (!this.#isFrozen) this.#requests.events.denied(lock, code);
   }
   released(lock: LocalLock): void {
-    if (!this.#isFrozen) this.#requests.released(lock);
+    if (!this.#isFrozen) this.#requests.events.released(lock);
   }
   bast(lock: LocalLock, mode: Mode): void {
-    if (!this.#isFrozen) this.#requests.bast(lock, mode);
+    if (!this.#isFrozen) this.#requests.events.bast(lock, mode);
   }
   lost(lock: LocalLock, code: ErrorCode): void {
-    this.#requests.lost(lock, code);
+    this.#requests.events.lost(lock, code);
   }
 
   /**
@@ -270,12 +270,12 @@ export class SessionServer implements SessionHost {
         this.#admin(session, m.rid, m.verb, m.args);
         return;
       case 'ClientReclaim':
-        if (session.isUnsettled) this.#requests.reclaim(session, m);
+        if (session.isUnsettled) this.#requests.reclaims.reclaim(session, m);
         else session.deny(m.rid, 'TSDLM_NOT_HELD', 'this session was not resumed: nothing of before can be claimed in it');
         return;
       case 'ClientResumed':
         session.resumeRid = m.rid;
-        this.#requests.resumed(session);
+        this.#requests.reclaims.resumed(session);
         this.#answerResumed(session);
         return;
       case 'ClientSettled':
@@ -448,7 +448,7 @@ export class SessionServer implements SessionHost {
       session.who = this.#identity.whoOf(session);
       session.group = group;
     }
-    for (const claim of record.claims) this.#requests.restore(sessionOf(claim.session), claim);
+    for (const claim of record.claims) this.#requests.reclaims.restore(sessionOf(claim.session), claim);
     for (const session of this.#absent.values()) this.#guard.watch(session);
     if (this.#absent.size > 0) this.#endAbsentAt(record.until);
     else this.#settleWhenDone();
@@ -479,7 +479,7 @@ export class SessionServer implements SessionHost {
     const sessions = new Map<string, RecordedSession>();
     const recorded: RecordedClaim[] = [];
     for (const { ctx, ...claim } of claims) {
-      const owner = this.#requests.recorded(ctx);
+      const owner = this.#requests.reclaims.recorded(ctx);
       if (owner !== null) {
         const { key, pid, label, group } = owner.session;
         sessions.set(key, { key, pid, label, group });
