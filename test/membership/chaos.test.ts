@@ -114,9 +114,14 @@ function changeTable(c: Cluster, step: number, id: number): void {
   }
 }
 
-/** A majority of the voters keeps its disks, and one that lost its own is readmitted before the next one does. */
+/**
+ * A majority of the voters keeps its disks, and one that lost its own is readmitted before the next one does. Nobody could tell
+ * the only voter of the configuration file, without its journal, that there is a cluster already: it would begin another one.
+ */
 function mayLoseDisk(c: Cluster, id: number): boolean {
   if (c.leaderId() === 0 || !known(c, id)) return false;
+  const first = c.nodes.filter((n) => n.voter);
+  if (first.length === 1 && first[0]?.id === id) return false;
   return c.view().nodes.filter((n) => n.voter).length >= 3 && haveDisks(c);
 }
 
