@@ -5,7 +5,7 @@
  * journal before its owner acts under it.
  *
  * The idea: an answer counts only in the state of the lock that waits for it, and leads to the next; what is granted to an owner that
- * does not want it any more is released by itself. A local master answers by direct calls (the hooks of engine.ts), another by messages (dispatch.ts).
+ * does not want it any more is released by itself. A local master answers by direct calls (tell.ts), another by messages (dispatch.ts).
  */
 import type { ErrorCode } from '../protocol/errors.js';
 import { EX, type Mode } from '../protocol/modes.js';

@@ -1,48 +1,42 @@
 /**
  * The lock engine of one node: the door for local requests, for messages of other nodes, for views and for time.
  *
- * Every entry looks at the message's domain epoch once, here: an older one is refused, a newer one waits for our view.
+ * The problem: whatever comes in can make more to do that must not run inside its handler.
+ * The idea: each entry notes the time, lets the part whose subject it is do it (requests.ts, epochs.ts, recovery.ts), and at its end
+ * `finish` does what was put off.
+ *
+ * The domain epoch of a message is judged once, at this door (epochs.ts): an older one is refused, a newer one waits for our view.
  * Below this file handlers may assume that all speakers live in the same epoch.
  */
 import type { DomainView, MasteryPolicy, MasteryWishes, View } from '../membership/types.js';
-import { ERROR_CODES, type ErrorCode } from '../protocol/errors.js';
+import type { ErrorCode } from '../protocol/errors.js';
 import type { Millis, NodeId, StartCount } from '../protocol/ids.js';
-import { DOMAINS_MAX, PARKED_MESSAGES_MAX } from '../protocol/limits.js';
-import { EX, type Mode } from '../protocol/modes.js';
-import { LOCK_LVB, LOCK_NODE_OWNED, LOCK_TRY, type LockMessage } from '../protocol/peer-messages.js';
+import type { Mode } from '../protocol/modes.js';
+import { LOCK_LVB, type LockMessage } from '../protocol/peer-messages.js';
 import { announce } from './announce.js';
-import { onBast, onDenied, onGranted, onUnlocked } from './answers.js';
 import { reclaim } from './claims.js';
-import { DeadlineTable } from './deadlines.js';
-import { dispatch, replayParked } from './dispatch.js';
+import { replayParked } from './dispatch.js';
 import { Domain } from './domain.js';
+import { judge, replayAhead, taint } from './epochs.js';
 import * as hold from './hold.js';
 import { tickIdle } from './idle.js';
-import { detachedRes, endClaimable, endForIncarnation, isClaim, lockFromRecord, takeClaims } from './incarnation.js';
-import { Lock, ST_CONVERTING, ST_GONE, ST_HELD, ST_LOCKING, ST_NEW } from './lock.js';
+import { endClaimable, endForIncarnation, lockFromRecord, takeClaims } from './incarnation.js';
+import { type Lock, ST_GONE, ST_HELD, ST_LOCKING, ST_NEW } from './lock.js';
 import { RES_OWNED } from './lockres.js';
 import { tickMastery } from './mastery.js';
 import { placeClaim } from './orphans.js';
-import {
-  contradiction,
-  isContradicted,
-  isNodeOwnedMarked,
-  isWitness,
-  proposeJoin,
-  proposeLeft,
-  proposeWanted,
-} from './proposals.js';
-import { modeInForce } from './rebuild.js';
+import { contradiction, isWitness, proposeJoin, proposeLeft, proposeWanted } from './proposals.js';
 import { applyDomainView, sendDoneWhenReady } from './recovery.js';
+import * as requests from './requests.js';
 import { isHandedOver, restartClaims } from './restart.js';
 import * as serve from './serve.js';
 import { EngineState, type EngineTuning, type Hooks } from './state.js';
+import { tellBast, tellDenied, tellGranted, tellUnlocked } from './tell.js';
 import {
   type ClaimedLock,
   type EngineOutput,
   type LocalLock,
   type LockOptions,
-  LVB_INVALID,
   LVB_VALID,
   type NodeOwnedRecord,
 } from './types.js';
@@ -62,22 +56,15 @@ export interface EngineInit {
   tuning?: Partial<EngineTuning>;
 }
 
-/** How far ahead of our own view a sender's clock may be before it is called an error (rule 17). */
-const EPOCH_AHEAD_MAX = 10_000;
-
 export class Engine {
   readonly state: EngineState;
-  /** Messages for domains we are not in (yet), by domain number. */
-  private readonly aheadOfDomain = new Map<number, { from: NodeId; msg: LockMessage }[]>();
-  private proposeAt = 0;
-  private readonly deadlines = new DeadlineTable();
 
   constructor(init: EngineInit, out: EngineOutput) {
     const hooks: Hooks = {
-      granted: (lock) => this.tellGranted(lock),
-      denied: (lock, code) => this.tellDenied(lock, code),
-      unlocked: (lock) => this.tellUnlocked(lock),
-      bast: (lock, mode) => this.tellBast(lock, mode),
+      granted: (lock) => tellGranted(this.state, lock),
+      denied: (lock, code) => tellDenied(this.state, lock, code),
+      unlocked: (lock) => tellUnlocked(this.state, lock),
+      bast: (lock, mode) => tellBast(this.state, lock, mode),
       ownerKnown: (res) => hold.ownerKnown(this.state, res),
       placeClaim: (res) => placeClaim(this.state, res),
     };
@@ -92,86 +79,21 @@ export class Engine {
     this.state.hasRecord = init.hasRecord ?? false;
   }
 
-  // --- The master's answers, to local owners directly, to others by message -----------------------------------------
-
-  private tellGranted(lock: Lock): void {
-    const s = this.state;
-    if (lock.node === s.self) return onGranted(s, lock);
-    s.send(lock.res.domain, lock.node, {
-      k: 'Grant',
-      id: lock.id,
-      mode: lock.mode as Mode,
-      te: lock.te,
-      tc: lock.tc,
-      lvbState: lock.lvbState,
-      lvb: lock.lvb,
-    });
-  }
-
-  private tellDenied(lock: Lock, code: ErrorCode): void {
-    const s = this.state;
-    if (lock.node === s.self) return onDenied(s, lock, code);
-    if (lock.mode === -1) lock.res.domain.remote.get(lock.node)?.delete(lock.id);
-    s.send(lock.res.domain, lock.node, { k: 'Deny', id: lock.id, code: ERROR_CODES[code] });
-  }
-
-  private tellUnlocked(lock: Lock): void {
-    const s = this.state;
-    if (lock.node === s.self) return onUnlocked(s, lock);
-    lock.res.domain.remote.get(lock.node)?.delete(lock.id);
-    s.send(lock.res.domain, lock.node, { k: 'UnlockDone', id: lock.id });
-  }
-
-  private tellBast(lock: Lock, mode: Mode): void {
-    const s = this.state;
-    if (lock.node === s.self) return onBast(s, lock, mode);
-    s.send(lock.res.domain, lock.node, { k: 'Bast', id: lock.id, mode });
-  }
-
   // --- Local requests ---------------------------------------------------------------------------------------------------
 
   /** See CoreApi.lock. Outcomes may be told before this returns. */
   lock(now: Millis, options: LockOptions): LocalLock {
     const s = this.state;
     s.now = now;
-    const flags = (options.try ? LOCK_TRY : 0) | (options.nodeOwned ? LOCK_NODE_OWNED : 0) | (options.lvb ? LOCK_LVB : 0);
-    const domain = s.domains.get(options.domain);
-    const isReady = domain !== undefined && s.isLeased && !domain.isLeaving && (!options.nodeOwned || isNodeOwnedMarked(s));
-    const res = isReady ? s.resource(domain, options.name) : detachedRes(s, options.domain, options.name);
-    const lock = new Lock(s.newLockId(), s.self, res, options.mode, flags, options.who, options.why);
-    lock.ctx = options.ctx;
-    lock.door = options.door ?? '';
-    lock.isInUse = lock.door !== '';
-    lock.since = now;
-    lock.deadline = options.deadline;
-    if (options.try) {
-      const limit = now + s.tuning.tryLimitMs;
-      if (lock.deadline === 0 || lock.deadline > limit) lock.deadline = limit;
-    }
-    if (s.isStopping) {
+    const isReady = requests.mayStart(s, options);
+    const lock = requests.newLock(s, options, isReady);
+    const refusal = s.isStopping ? 'TSDLM_STOPPING' : isWitness(s) ? 'TSDLM_WITNESS' : null;
+    if (refusal !== null) {
       lock.st = ST_GONE;
-      s.out.denied(lock, 'TSDLM_STOPPING');
+      s.out.denied(lock, refusal);
       return lock;
     }
-    if (isWitness(s)) {
-      lock.st = ST_GONE;
-      s.out.denied(lock, 'TSDLM_WITNESS');
-      return lock;
-    }
-    if (isReady) {
-      hold.start(s, lock);
-    } else if (this.isRoomless(options.domain)) {
-      lock.st = ST_GONE;
-      s.out.denied(lock, 'TSDLM_LIMIT_REACHED');
-    } else if (isContradicted(s, options.domain)) {
-      lock.st = ST_GONE;
-      s.out.denied(lock, 'TSDLM_NOT_ALLOWED');
-    } else {
-      lock.st = ST_NEW;
-      s.waiting.add(lock);
-      this.proposeAt = 0;
-    }
-    if (lock.deadline !== 0 && (lock.st === ST_NEW || lock.st === ST_LOCKING)) this.deadlines.add(lock);
+    requests.begin(s, lock, isReady);
     this.finish();
     return lock;
   }
@@ -184,8 +106,8 @@ export class Engine {
     const s = this.state;
     s.now = now;
     const lock = reclaim(s, claim, this.isAdmitted());
-    if (lock.deadline !== 0 && lock.st !== ST_GONE) this.deadlines.add(lock);
-    if (s.waiting.has(lock)) this.proposeAt = 0;
+    if (lock.deadline !== 0 && lock.st !== ST_GONE) s.deadlines.add(lock);
+    if (s.waiting.has(lock)) s.proposeAt = 0;
     this.finish();
     return lock;
   }
@@ -195,7 +117,7 @@ export class Engine {
     const s = this.state;
     s.now = now;
     if (s.restart === 'none') s.restart = 'handing';
-    this.proposeAt = 0;
+    s.proposeAt = 0;
     this.finish();
   }
 
@@ -205,40 +127,22 @@ export class Engine {
     s.now = now;
     s.restart = 'announcing';
     s.restartForMs = forMs;
-    this.proposeAt = 0;
+    s.proposeAt = 0;
     this.finish();
   }
 
   /** Owners still count on deadlines of a restart: until `settled` is in the view the others wait for those. */
   settled(now: Millis): void {
-    this.state.now = now;
-    this.state.isSettled = true;
-    this.proposeAt = 0;
+    const s = this.state;
+    s.now = now;
+    s.isSettled = true;
+    s.proposeAt = 0;
     this.finish();
   }
 
   convert(now: Millis, local: LocalLock, mode: Mode, options: { try: boolean; deadline: Millis; lvb: Uint8Array | null }): void {
-    const s = this.state;
-    s.now = now;
-    const lock = local as Lock;
-    if (lock.st === ST_GONE) return; // Its owner was told so, perhaps just now, when this call looked at the clock.
-    if (s.isSuspended && lock.st === ST_HELD) {
-      s.out.denied(lock, 'TSDLM_UNAVAILABLE');
-      return;
-    }
-    if (lock.st !== ST_HELD || lock.isZombie) {
-      s.out.denied(lock, isClaim(lock) ? 'TSDLM_UNAVAILABLE' : 'TSDLM_BAD_ARGUMENT');
-      return;
-    }
-    lock.deadline = options.deadline;
-    if (options.try) {
-      const limit = now + s.tuning.tryLimitMs;
-      if (lock.deadline === 0 || lock.deadline > limit) lock.deadline = limit;
-    }
-    hold.preparePut(lock, options.lvb, false);
-    hold.convert(s, lock, mode, options.try);
-    if (lock.deadline !== 0 && (lock.st as number) === ST_CONVERTING) this.deadlines.add(lock);
-    this.finish();
+    this.state.now = now;
+    if (requests.convert(this.state, local as Lock, mode, options)) this.finish();
   }
 
   /**
@@ -255,26 +159,14 @@ export class Engine {
   }
 
   unlock(now: Millis, local: LocalLock, options?: { lvb?: Uint8Array | null; lvbInvalid?: boolean }): void {
-    const s = this.state;
-    s.now = now;
-    const lock = local as Lock;
-    if (lock.st === ST_HELD && lock.isUntold) {
-      this.giveUp(lock, 'TSDLM_CANCELLED');
-    } else if (lock.st === ST_HELD || lock.st === ST_CONVERTING) {
-      hold.preparePut(lock, options?.lvb ?? null, options?.lvbInvalid ?? false);
-      hold.unlock(s, lock);
-    } else if (isClaim(lock)) {
-      lock.isReleaseWished = true;
-      if (options?.lvbInvalid && lock.want === EX && (lock.flags & LOCK_LVB) !== 0) lock.putState = LVB_INVALID;
-    } else if (lock.st === ST_NEW || lock.st === ST_LOCKING) {
-      this.giveUp(lock, 'TSDLM_CANCELLED');
-    }
+    this.state.now = now;
+    requests.unlock(this.state, local as Lock, options);
     this.finish();
   }
 
   cancel(now: Millis, local: LocalLock): void {
     this.state.now = now;
-    this.giveUp(local as Lock, 'TSDLM_CANCELLED');
+    requests.giveUp(this.state, local as Lock, 'TSDLM_CANCELLED');
     this.finish();
   }
 
@@ -292,61 +184,9 @@ export class Engine {
    * cannot forget a hold that somebody acts under (rule 6); not ok: it had no room. Must not call the engine.
    */
   setInUse(now: Millis, local: LocalLock, isInUse: boolean, recorded: (ok: boolean) => void): void {
-    const s = this.state;
-    s.now = now;
-    const lock = local as Lock;
-    lock.isInUse = isInUse;
-    // What the journal says of the mode: never more than the master may still grant us.
-    const mode = lock.mode === -1 ? lock.want : lock.st === ST_CONVERTING ? modeInForce(lock) : lock.mode;
-    const isRecordable = lock.st === ST_HELD || lock.st === ST_CONVERTING || isClaim(lock);
-    if (!isRecordable || mode === -1) return recorded(true);
-    s.journal(
-      { op: 'put', record: { ...hold.nodeOwnedRecord(lock), mode } },
-      () => recorded(true),
-      () => recorded(false),
-    );
-    this.finish();
-  }
-
-  /** All domains there may be are in use, and this is none of them. */
-  private isRoomless(domainName: string): boolean {
-    const { domains } = this.state.view;
-    return domains.length >= DOMAINS_MAX && domains.every((d) => d.name !== domainName && d.members.length > 0);
-  }
-
-  /** Ends a request that still waits, with `code` for its owner. */
-  private giveUp(lock: Lock, code: ErrorCode): void {
-    const s = this.state;
-    if (lock.isZombie || isClaim(lock)) return;
-    const at = lock.isWaitClaim ? s.claimable.indexOf(lock) : -1;
-    if (at >= 0) {
-      s.claimable.splice(at, 1);
-      lock.st = ST_GONE;
-      s.out.denied(lock, code);
-      return;
-    }
-    const wished = lock.st === ST_HELD ? s.claimedWants.get(lock.id) : undefined;
-    if (wished !== undefined && wished > lock.mode) {
-      // A conversion of before a restart that has not begun again.
-      s.claimedWants.delete(lock.id);
-      s.out.denied(lock, code);
-      return;
-    }
-    if (lock.st === ST_HELD && lock.isUntold) {
-      // Granted, but the journal has not written it yet and the owner does not know: it is given back.
-      lock.isZombie = true;
-      s.out.denied(lock, code);
-      hold.unlock(s, lock);
-      return;
-    }
-    if (s.waiting.delete(lock)) {
-      lock.st = ST_GONE;
-      s.out.denied(lock, code);
-      return;
-    }
-    if (lock.st !== ST_NEW && lock.st !== ST_LOCKING && lock.st !== ST_CONVERTING) return;
-    lock.endCode = code;
-    if (hold.cancel(s, lock)) s.out.denied(lock, code);
+    this.state.now = now;
+    if (requests.setInUse(this.state, local as Lock, isInUse, recorded)) this.finish();
+    else recorded(true);
   }
 
   // --- Messages ---------------------------------------------------------------------------------------------------------
@@ -358,34 +198,9 @@ export class Engine {
       s.held.keep(from, () => this.receive(s.now, from, msg));
       return;
     }
-    const domain = s.byDom.get(msg.dom);
-    if (!domain) {
-      const list = this.aheadOfDomain.get(msg.dom);
-      if (!list && this.aheadOfDomain.size >= DOMAINS_MAX) return;
-      if (!list) this.aheadOfDomain.set(msg.dom, [{ from, msg }]);
-      else if (list.length < PARKED_MESSAGES_MAX) list.push({ from, msg });
-      return;
-    }
-    if (msg.dep < domain.epoch) return;
-    if (msg.dep > domain.epoch) {
-      if (domain.ahead.length < PARKED_MESSAGES_MAX) domain.ahead.push({ from, msg });
-      else if (!domain.tainted.has(from)) this.taint(domain, from, msg.dep);
-      return;
-    }
-    this.handle(domain, from, msg);
-    if ((s.isStopping || s.restart !== 'none') && msg.k === 'RecoveryActive') this.proposeAt = 0;
+    if (!judge(s, from, msg)) return;
+    if ((s.isStopping || s.restart !== 'none') && msg.k === 'RecoveryActive') s.proposeAt = 0;
     this.finish();
-  }
-
-  private handle(domain: Domain, from: NodeId, msg: LockMessage): void {
-    const s = this.state;
-    if (!domain.barrierIds.has(from) || (domain.tainted.get(from) ?? -1) >= domain.epoch) return;
-    if (msg.ce > s.view.epoch + EPOCH_AHEAD_MAX) {
-      s.note('error', 'epoch-unknown', { from, epoch: msg.ce, ours: s.view.epoch });
-      return;
-    }
-    s.clock.lift(msg.ce, msg.cc);
-    dispatch(s, domain, from, msg);
   }
 
   /** Lock messages between us and `peer` may have been lost: nothing more from it counts before the next domain epoch. */
@@ -397,14 +212,9 @@ export class Engine {
       return;
     }
     for (const domain of s.domains.values()) {
-      if (domain.startCountOf(peer) === startCount) this.taint(domain, peer, domain.epoch);
+      if (domain.startCountOf(peer) === startCount) taint(s, domain, peer, domain.epoch);
     }
-    this.proposeAt = 0;
-  }
-
-  private taint(domain: Domain, peer: NodeId, epoch: number): void {
-    domain.tainted.set(peer, epoch);
-    this.state.out.propose({ c: 'bump', dom: domain.dom, epoch: domain.epoch });
+    s.proposeAt = 0;
   }
 
   // --- Views ------------------------------------------------------------------------------------------------------------
@@ -421,9 +231,9 @@ export class Engine {
     if (s.isOver) return;
     for (const dv of view.domains) this.applyDomain(dv);
     this.endForeignClaims();
-    this.startWaiting();
-    for (const domain of [...s.domains.values()]) this.replayAhead(domain);
-    if (s.isStopping || s.restart !== 'none') this.proposeAt = 0;
+    requests.startWaiting(s);
+    for (const domain of [...s.domains.values()]) replayAhead(s, domain);
+    if (s.isStopping || s.restart !== 'none') s.proposeAt = 0;
     this.finish();
   }
 
@@ -442,8 +252,8 @@ export class Engine {
       domain = new Domain(dv.dom, dv.name);
       s.domains.set(dv.name, domain);
       s.byDom.set(dv.dom, domain);
-      domain.ahead = this.aheadOfDomain.get(dv.dom) ?? [];
-      this.aheadOfDomain.delete(dv.dom);
+      domain.ahead = s.aheadOfDomain.get(dv.dom) ?? [];
+      s.aheadOfDomain.delete(dv.dom);
     }
     if (domain.epoch === dv.epoch) return;
     const claims = isNew ? takeClaims(s, dv.name, me.continues !== 0, me.keeps) : [];
@@ -472,7 +282,7 @@ export class Engine {
     s.now = now;
     s.isLeased = isLeased;
     if (isLeased) s.deferred.push(...s.whenLeased.splice(0));
-    this.startWaiting();
+    requests.startWaiting(s);
     this.finish();
   }
 
@@ -492,36 +302,14 @@ export class Engine {
     for (const lock of untold) if (lock.st === ST_HELD && !lock.isZombie) announce(s, lock);
     for (const input of inputs) input();
     for (const res of toShuffle) if (res.state === RES_OWNED && res.owner === s.self) serve.shuffle(s, res);
-    for (const peer of overflowed) for (const domain of s.domains.values()) this.taint(domain, peer, domain.epoch);
-    this.startWaiting();
+    for (const peer of overflowed) for (const domain of s.domains.values()) taint(s, domain, peer, domain.epoch);
+    requests.startWaiting(s);
     this.finish();
   }
 
   private dropDomain(domain: Domain): void {
     this.state.domains.delete(domain.name);
     this.state.byDom.delete(domain.dom);
-  }
-
-  /** Requests that waited for their domain, or for the node-owned mark. */
-  private startWaiting(): void {
-    const s = this.state;
-    if (!s.isLeased) return;
-    for (const lock of [...s.waiting]) {
-      const domain = s.domains.get(lock.domain);
-      if (!domain || domain.isLeaving || (lock.nodeOwned && !isNodeOwnedMarked(s))) continue;
-      s.waiting.delete(lock);
-      lock.res = s.resource(domain, lock.name);
-      hold.start(s, lock);
-    }
-  }
-
-  private replayAhead(domain: Domain): void {
-    const list = domain.ahead;
-    domain.ahead = [];
-    for (const entry of list) {
-      if (entry.msg.dep > domain.epoch) domain.ahead.push(entry);
-      else if (entry.msg.dep === domain.epoch) this.handle(domain, entry.from, entry.msg);
-    }
   }
 
   /**
@@ -535,7 +323,7 @@ export class Engine {
     s.own.clear();
     s.domains.clear();
     s.byDom.clear();
-    this.aheadOfDomain.clear();
+    s.aheadOfDomain.clear();
     s.deferred = [];
     s.whenLeased = [];
     s.isLeased = false;
@@ -560,26 +348,19 @@ export class Engine {
     const s = this.state;
     s.now = now;
     // What the record of a restart names stays as it is.
-    if (s.restart === 'none' || s.restart === 'handing') this.expireDue(now);
+    if (s.restart === 'none' || s.restart === 'handing') requests.expireDue(s);
     if (!s.isSuspended) {
       for (const domain of s.domains.values()) {
         tickMastery(s, domain);
         tickIdle(s, domain);
       }
     }
-    if (now >= this.proposeAt) {
-      this.proposeAt = now + s.tuning.proposeMs;
+    if (now >= s.proposeAt) {
+      s.proposeAt = now + s.tuning.proposeMs;
       proposeWanted(s);
       if (s.isStopping) proposeLeft(s);
     }
     this.finish();
-  }
-
-  private expireDue(now: Millis): void {
-    for (const lock of this.deadlines.due(now)) {
-      if (lock.isCancelling) continue;
-      this.giveUp(lock, (lock.flags & LOCK_TRY) !== 0 ? 'TSDLM_UNAVAILABLE' : 'TSDLM_TIMEOUT');
-    }
   }
 
   journaled(now: Millis, ticket: number): void {
@@ -609,14 +390,14 @@ export class Engine {
     const s = this.state;
     s.now = now;
     s.isStopping = true;
-    for (const lock of [...s.waiting]) this.giveUp(lock, 'TSDLM_STOPPING');
+    for (const lock of [...s.waiting]) requests.giveUp(s, lock, 'TSDLM_STOPPING');
     for (const lock of [...s.own.values()]) {
       const isWaiting = lock.st === ST_NEW || lock.st === ST_LOCKING || (lock.st === ST_HELD && lock.isUntold);
-      if (isWaiting) this.giveUp(lock, 'TSDLM_STOPPING');
+      if (isWaiting) requests.giveUp(s, lock, 'TSDLM_STOPPING');
       // A node that leaves owns nothing: its own locks are released with it (rule 23).
       else if (lock.nodeOwned && lock.st === ST_HELD) hold.unlock(s, lock);
     }
-    this.proposeAt = 0;
+    s.proposeAt = 0;
     this.finish();
   }
 
@@ -633,8 +414,8 @@ export class Engine {
       s.out.restartRecord(restartClaims(s));
     }
     if (s.isStopping || s.restart !== 'none') {
-      if (s.now >= this.proposeAt) {
-        this.proposeAt = s.now + s.tuning.proposeMs;
+      if (s.now >= s.proposeAt) {
+        s.proposeAt = s.now + s.tuning.proposeMs;
         proposeWanted(s);
         proposeLeft(s);
       }

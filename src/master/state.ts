@@ -10,6 +10,7 @@ import type { LockId, Millis, NodeId, StartCount } from '../protocol/ids.js';
 import type { Mode } from '../protocol/modes.js';
 import type { LockMessage } from '../protocol/peer-messages.js';
 import { Counters } from './counters.js';
+import { DeadlineTable } from './deadlines.js';
 import type { Domain } from './domain.js';
 import type { Lock } from './lock.js';
 import { LockRes } from './lockres.js';
@@ -95,6 +96,12 @@ export class EngineState {
   readonly held = new HeldBack();
   /** What waits for the lease: a restarted node claims before it has one, but tells of nothing new without. */
   whenLeased: (() => void)[] = [];
+  /** Local requests that end at a time. */
+  readonly deadlines = new DeadlineTable();
+  /** Messages for domains we are not in (yet), by domain number. */
+  readonly aheadOfDomain = new Map<number, { from: NodeId; msg: LockMessage }[]>();
+  /** When the wishes of this node are proposed (again); 0: at once. */
+  proposeAt: Millis = 0;
   /** Placeholders for locks whose domain is not active here, by domain name. */
   readonly detached = new Map<string, Domain>();
   /** Locks of the incarnation before, to be claimed by this one once it is active in their domains. */
