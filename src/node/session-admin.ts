@@ -1,12 +1,23 @@
-/** The administration verbs that the session server answers itself: node-owned locks of this node, by name. */
+/**
+ * Administration requests of a session.
+ *
+ * The problem: a client may ask for any number of verbs, and those about node-owned locks of this node are answered when the core
+ * has decided. The idea: each request gets one reply, so many at a time; the session's own verbs go to the lock's record.
+ */
 import type { ConvertArgs, ConvertData, UnlockArgs, UnlockData } from '../protocol/admin.js';
-import type { ErrorCode } from '../protocol/errors.js';
+import { ERROR_CODES, type ErrorCode, TsdlmError } from '../protocol/errors.js';
 import { tokenToBigInt } from '../protocol/ids.js';
 import { type Mode, modeFromName, modeName } from '../protocol/modes.js';
+import { cutText } from '../protocol/text.js';
+import type { Session } from './session.js';
 import type { Hold } from './session-hold.js';
 import type { HoldCalls } from './session-hold-calls.js';
+import { type SessionInfo, sessionInfo } from './session-info.js';
 import type { NodeOwnedLocks } from './session-node-owned.js';
 import { denialText } from './session-text.js';
+
+/** Administration requests of one session at a time. */
+const ADMIN_MAX = 64;
 
 /** Outcome of an administration verb; `data` is plain data of src/protocol/admin.ts. */
 export interface AdminResult {
@@ -22,6 +33,52 @@ export function refused(code: ErrorCode, text: string): AdminResult {
 
 type Reply = (result: AdminResult) => void;
 
+/** All verbs but `unlock` and `convert`. A rejection with a TsdlmError is answered as that error. */
+type RunVerb = (verb: string, args: unknown, session: SessionInfo) => Promise<AdminResult>;
+
+export class SessionAdmin {
+  readonly #owned: OwnedAdmin;
+  readonly #now: () => number;
+  readonly #run: RunVerb;
+
+  constructor(owned: OwnedAdmin, now: () => number, run: RunVerb) {
+    this.#owned = owned;
+    this.#now = now;
+    this.#run = run;
+  }
+
+  request(session: Session, rid: number, verb: string, args: unknown): void {
+    const reply = (result: AdminResult): void => {
+      session.admin--;
+      session.push({
+        k: 'DaemonAdminReply',
+        rid,
+        ok: result.ok,
+        code: result.code === undefined ? 0 : ERROR_CODES[result.code],
+        text: cutText(result.text ?? '', 2000),
+        data: result.data ?? null,
+      });
+    };
+    session.admin++;
+    if (session.admin > ADMIN_MAX) {
+      reply({ ok: false, code: 'TSDLM_LIMIT_REACHED', text: `${ADMIN_MAX} administration requests wait already` });
+    } else if (verb === 'unlock') {
+      this.#owned.unlock(args, reply);
+    } else if (verb === 'convert') {
+      this.#owned.convert(args, reply);
+    } else {
+      this.#run(verb, args, sessionInfo(session, this.#now())).then(reply, (error: unknown) => {
+        if (error instanceof TsdlmError && error.code !== 'TSDLM_INVARIANT') {
+          reply({ ok: false, code: error.code, text: error.message });
+          return;
+        }
+        throw error;
+      });
+    }
+  }
+}
+
+/** Node-owned locks of this node, by name. */
 export class OwnedAdmin {
   #calls: HoldCalls;
   #nodeOwned: NodeOwnedLocks;

@@ -9,24 +9,23 @@
  *   the lease ends                          the core says `lost`; commands whose wrapper is gone are ended before (rule 24)
  *
  * The daemon forwards the core's events to granted / denied / released / bast / lost / lease. Answers of one turn of the
- * event loop leave as one write per session. What requests mean is session-requests.ts.
+ * event loop leave as one write per session. What requests mean is session-requests.ts; who
+ * comes back after a restart, session-return.ts.
  */
 import { createServer, type Server, type Socket } from 'node:net';
 import { processStat } from '../client/process-table.js';
 import type { ClaimedLock, LocalLock } from '../master/types.js';
 import type { TimeLimits } from '../membership/time-limits.js';
 import { CLIENT_VERSION_MAX, CLIENT_VERSION_MIN, type ClientMessage } from '../protocol/client-messages.js';
-import { ERROR_CODES, type ErrorCode, TsdlmError } from '../protocol/errors.js';
-import { IdMap } from '../protocol/id-map.js';
+import { type ErrorCode, TsdlmError } from '../protocol/errors.js';
 import type { StartCount } from '../protocol/ids.js';
 import { SESSIONS_MAX } from '../protocol/limits.js';
 import type { Mode } from '../protocol/modes.js';
-import { cutText } from '../protocol/text.js';
 import type { DoorCore } from './clock-core.js';
-import type { RecordedClaim, RecordedSession, RestartRecord } from './journal.js';
+import type { RestartRecord } from './journal.js';
 import { LineBudget } from './line-budget.js';
 import { Session, type SessionHost } from './session.js';
-import { type AdminResult, OwnedAdmin } from './session-admin.js';
+import { type AdminResult, OwnedAdmin, SessionAdmin } from './session-admin.js';
 import { acceptGroup, endGroup, isGroupAlive } from './session-group.js';
 import { SessionGuard } from './session-guard.js';
 import { Hold } from './session-hold.js';
@@ -34,6 +33,7 @@ import { SessionIdentity } from './session-identity.js';
 import { type SessionInfo, sessionInfo } from './session-info.js';
 import { NodeOwnedLocks } from './session-node-owned.js';
 import { SessionRequests } from './session-requests.js';
+import { SessionReturn } from './session-return.js';
 import { listenOn } from './session-socket.js';
 
 /** A client must greet within this time. */
@@ -44,8 +44,6 @@ const DISMISSED_LINES = 5;
 const LINGER_MS = 1000;
 /** A restarting daemon waits so long for its last words to leave. */
 const FAREWELL_MS = 20;
-/** Administration requests of one session at a time. */
-const ADMIN_MAX = 64;
 
 export type { AdminResult, SessionInfo };
 
@@ -89,13 +87,12 @@ export class SessionServer implements SessionHost {
   #nodeOwned = new NodeOwnedLocks();
   #requests: SessionRequests;
   #guard: SessionGuard;
-  #owned: OwnedAdmin;
+  #admin: SessionAdmin;
   readonly #lines = new LineBudget(DISMISSED_LINES);
   #isStopping = false;
   /** The record of a restart is made: no client is let in any more, and none hears anything that is not in it. */
   #isFrozen = false;
-  /** Sessions of the record whose client has not come back. */
-  #absent = new Map<string, Session>();
+  #return: SessionReturn;
   #identity: SessionIdentity;
   #onEmpty: (() => void) | null = null;
 
@@ -116,10 +113,23 @@ export class SessionServer implements SessionHost {
       emptied: (session) => this.#emptied(session),
       lostUnder: (session) => this.#guard.lost(session),
       granted: (session) => this.#guard.watch(session),
-      decided: (session) => this.#answerResumed(session),
+      decided: (session) => this.#return.answerResumed(session),
     });
     this.#identity = new SessionIdentity(options.sessionKey, options.node.name, options.startCount);
-    this.#owned = new OwnedAdmin(this.#requests.calls, this.#nodeOwned, options.node.name);
+    this.#return = new SessionReturn({
+      sessions: this.#sessions,
+      reclaims: this.#requests.reclaims,
+      identity: this.#identity,
+      now: options.now,
+      log: options.log,
+      graceUntil: options.graceUntil,
+      settled: options.settled,
+      newAbsent: () => new Session(this, null, this.#nextId++),
+      watch: (session) => this.#guard.watch(session),
+      ended: (session) => this.ended(session),
+    });
+    const owned = new OwnedAdmin(this.#requests.calls, this.#nodeOwned, options.node.name);
+    this.#admin = new SessionAdmin(owned, options.now, options.admin);
   }
 
   /** Opens the door. Rejects with TSDLM_BAD_CONFIG when the socket cannot be had. */
@@ -130,7 +140,7 @@ export class SessionServer implements SessionHost {
     this.#server = server;
     // After a crash: whoever lived on has come back by then.
     const graceUntil = this.#o.graceUntil ?? 0;
-    if (this.#absent.size === 0 && graceUntil > this.now()) this.#endAbsentAt(graceUntil);
+    if (this.#return.absentCount === 0 && graceUntil > this.now()) this.#return.endAbsentAt(graceUntil);
   }
 
   /**
@@ -267,7 +277,7 @@ export class SessionServer implements SessionHost {
         this.#group(session, m);
         return;
       case 'ClientAdmin':
-        this.#admin(session, m.rid, m.verb, m.args);
+        this.#admin.request(session, m.rid, m.verb, m.args);
         return;
       case 'ClientReclaim':
         if (session.isUnsettled) this.#requests.reclaims.reclaim(session, m);
@@ -276,12 +286,12 @@ export class SessionServer implements SessionHost {
       case 'ClientResumed':
         session.resumeRid = m.rid;
         this.#requests.reclaims.resumed(session);
-        this.#answerResumed(session);
+        this.#return.answerResumed(session);
         return;
       case 'ClientSettled':
         session.isUnsettled = false;
         session.told = Math.max(this.#o.core.holdUntil, 0);
-        this.#settleWhenDone();
+        this.#return.settleWhenDone();
         return;
     }
   }
@@ -310,7 +320,7 @@ export class SessionServer implements SessionHost {
     // What it had is in the record: the next daemon keeps it until the deadline it was told.
     if (this.#isFrozen) return;
     session.isUnsettled = false;
-    this.#settleWhenDone();
+    this.#return.settleWhenDone();
     const group = session.group;
     if (group === null || session.holds.size === 0 || !isGroupAlive(group)) {
       this.#requests.freeAll(session);
@@ -363,7 +373,7 @@ export class SessionServer implements SessionHost {
     session.pid = m.pid;
     session.start = processStat(m.pid)?.start ?? '';
     session.label = m.label;
-    const resumed = this.#resume(session, m);
+    const resumed = this.#return.resume(session, m);
     session.who = this.#identity.whoOf(session);
     session.greeted();
     session.push({
@@ -382,116 +392,15 @@ export class SessionServer implements SessionHost {
     });
   }
 
-  /** The client of a session of before, if it can prove that; else a new session begins. */
-  #resume(session: Session, m: Extract<ClientMessage, { k: 'ClientHello' }>): boolean {
-    session.key = this.#identity.keyOf(session.id);
-    if (m.session === '') return false;
-    const claimed = { key: m.session, pid: m.pid, label: m.label };
-    if (!this.#identity.isProven(claimed, m.secret)) {
-      this.#o.log('warn', 'session-not-proven', { session: m.session.slice(0, 40), pid: m.pid });
-      return false;
-    }
-    const absent = this.#absent.get(m.session);
-    const graceUntil = this.#o.graceUntil ?? 0;
-    for (const other of this.#sessions.values())
-      if (other !== session && other.key === m.session && other !== absent) return false;
-    if (absent === undefined && this.now() >= graceUntil) return false;
-    session.key = m.session;
-    session.isUnsettled = true;
-    session.told = Math.max(graceUntil, absent?.told ?? 0);
-    if (absent !== undefined) {
-      this.#absent.delete(m.session);
-      this.#sessions.delete(absent.id);
-      session.holds = absent.holds;
-      session.converting = absent.converting;
-      for (const hold of session.holds.values()) hold.session = session;
-      session.granted = absent.granted;
-      session.claimed = absent.claimed;
-      session.group = absent.group;
-      absent.holds = new IdMap<Hold>(0);
-      absent.group = null;
-      absent.destroy();
-    }
-    this.#o.log('info', 'session-resumed', { session: session.id, name: session.key, pid: session.pid, held: session.granted });
-    return true;
-  }
-
-  /** Done, once all that the session had before the restart is decided and it can be told a deadline. */
-  #answerResumed(session: Session): void {
-    if (session.resumeRid === 0 || session.claimed > 0) return;
-    session.done(session.resumeRid);
-    session.resumeRid = 0;
-  }
-
-  #settleWhenDone(): void {
-    if (this.#o.settled === undefined || this.#absent.size > 0) return;
-    for (const session of this.#sessions.values()) if (session.isUnsettled) return;
-    this.#o.settled();
-  }
-
   /** What the record of a restart names is claimed; clients find it when they come back, until the deadline they were told. */
   restore(record: RestartRecord): void {
-    const sessionOf = (key: string): Session => {
-      const known = this.#absent.get(key);
-      if (known !== undefined) return known;
-      const session = new Session(this, null, this.#nextId++);
-      session.key = key;
-      session.told = record.until;
-      this.#sessions.set(session.id, session);
-      this.#absent.set(key, session);
-      return session;
-    };
-    for (const { key, pid, label, group } of record.sessions) {
-      const session = sessionOf(key);
-      session.pid = pid;
-      session.label = label;
-      session.who = this.#identity.whoOf(session);
-      session.group = group;
-    }
-    for (const claim of record.claims) this.#requests.reclaims.restore(sessionOf(claim.session), claim);
-    for (const session of this.#absent.values()) this.#guard.watch(session);
-    if (this.#absent.size > 0) this.#endAbsentAt(record.until);
-    else this.#settleWhenDone();
-  }
-
-  #endAbsentAt(until: number): void {
-    setTimeout(
-      () => {
-        if (this.now() < until) return this.#endAbsentAt(until);
-        const late = [...this.#absent.values()];
-        this.#absent.clear();
-        for (const session of late) {
-          const data = { name: session.key, pid: session.pid, held: session.granted };
-          if (session.key !== '') this.#o.log('warn', 'session-did-not-return', data);
-          this.ended(session);
-        }
-        // Whoever came back and did not say so counts on nothing longer than its lease any more.
-        for (const session of this.#sessions.values()) session.isUnsettled = false;
-        this.#settleWhenDone();
-      },
-      Math.max(1, until - this.now()),
-    ).unref();
+    this.#return.restore(record);
   }
 
   /** Clean restart: from here on nothing changes. Gives what the journal has to know of clients. */
   freeze(claims: readonly ClaimedLock[]): Pick<RestartRecord, 'sessions' | 'claims'> {
     this.#isFrozen = true;
-    const sessions = new Map<string, RecordedSession>();
-    const recorded: RecordedClaim[] = [];
-    for (const { ctx, ...claim } of claims) {
-      const owner = this.#requests.reclaims.recorded(ctx);
-      if (owner !== null) {
-        const { key, pid, label, group } = owner.session;
-        sessions.set(key, { key, pid, label, group });
-      }
-      recorded.push({
-        ...claim,
-        session: owner?.session.key ?? '',
-        rid: owner?.rid ?? recorded.length + 1,
-        convert: owner?.convert ?? 0,
-      });
-    }
-    return { sessions: [...sessions.values()], claims: recorded };
+    return this.#return.record(claims);
   }
 
   /** The restart is in the log: clients are told that all they have is theirs until `until`, and that they should come back. */
@@ -556,36 +465,6 @@ export class SessionServer implements SessionHost {
     } catch (error) {
       if (!(error instanceof TsdlmError)) throw error;
       session.deny(rid, error.code, error.message);
-    }
-  }
-
-  #admin(session: Session, rid: number, verb: string, args: unknown): void {
-    const reply = (result: AdminResult): void => {
-      session.admin--;
-      session.push({
-        k: 'DaemonAdminReply',
-        rid,
-        ok: result.ok,
-        code: result.code === undefined ? 0 : ERROR_CODES[result.code],
-        text: cutText(result.text ?? '', 2000),
-        data: result.data ?? null,
-      });
-    };
-    session.admin++;
-    if (session.admin > ADMIN_MAX) {
-      reply({ ok: false, code: 'TSDLM_LIMIT_REACHED', text: `${ADMIN_MAX} administration requests wait already` });
-    } else if (verb === 'unlock') {
-      this.#owned.unlock(args, reply);
-    } else if (verb === 'convert') {
-      this.#owned.convert(args, reply);
-    } else {
-      this.#o.admin(verb, args, sessionInfo(session, this.now())).then(reply, (error: unknown) => {
-        if (error instanceof TsdlmError && error.code !== 'TSDLM_INVARIANT') {
-          reply({ ok: false, code: error.code, text: error.message });
-          return;
-        }
-        throw error;
-      });
     }
   }
 }
