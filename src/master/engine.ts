@@ -389,6 +389,8 @@ export class Engine {
   stop(now: Millis): void {
     const s = this.state;
     s.now = now;
+    // The record of a restart is made: what it names must not change any more. The process ends by that way.
+    if (s.restart !== 'none' && s.restart !== 'handing') return;
     s.isStopping = true;
     for (const lock of [...s.waiting]) requests.giveUp(s, lock, 'TSDLM_STOPPING');
     for (const lock of [...s.own.values()]) {

@@ -385,3 +385,21 @@ t.test(
     );
   },
 );
+
+t.test('rule 23: a stop that comes when the record of a restart is made changes nothing that it names', async (t) => {
+  const l = lab(3);
+  const vip = l.hold(2, 'vip', EX, { nodeOwned: true });
+  const held = l.hold(2, 'a', EX);
+  const n = l.world.node(2);
+  let isMade = false;
+  l.world.trace.print = (line) => {
+    isMade ||= / n2 record /.test(line);
+  };
+  restart(l, 2);
+  for (let i = 0; i < 2000 && !isMade; i++) l.advance(1);
+  t.ok(isMade && n.life !== null);
+  if (n.life) n.call(n.life, (core, now) => core.stop(now));
+  t.ok(l.until(() => n.life === null, 3000));
+  n.start();
+  t.ok(l.until(() => isBack(l, 2) && stillHeld(held) && vip.phase === 'held', 8000));
+});
