@@ -1,0 +1,4 @@
+/** A quarter of the five thousand seeds that every run has: the files share the processors. */
+import { testSeeds } from './seed-range.js';
+
+testSeeds(2501, 1250);
