@@ -17,6 +17,7 @@ import { Hold } from './session-hold.js';
 import type { HoldCalls } from './session-hold-calls.js';
 import type { NodeOwnedLocks } from './session-node-owned.js';
 import type { WaitingPlaces } from './session-places.js';
+import { NODE_OWNED_REFUSED } from './session-text.js';
 
 type Message<K extends ClientMessage['k']> = Extract<ClientMessage, { k: K }>;
 
@@ -52,7 +53,9 @@ export class SessionReclaims {
     const nodeOwned = (m.flags & LOCK_NODE_OWNED) !== 0;
     if ((!isHeld && want === -1) || (isHeld && nodeOwned) || session.converting.has(m.rid)) {
       session.deny(m.rid, 'TSDLM_BAD_ARGUMENT', 'a claim names a session lock that is held, or a request that waits');
-    } else if (nodeOwned && (!this.#o.nodeOwnedAllowed || this.#o.nodeOwned.find(m.domain, m.name) !== undefined)) {
+    } else if (nodeOwned && !this.#o.nodeOwnedAllowed()) {
+      session.deny(m.rid, 'TSDLM_NOT_ALLOWED', NODE_OWNED_REFUSED);
+    } else if (nodeOwned && this.#o.nodeOwned.find(m.domain, m.name) !== undefined) {
       session.deny(m.rid, 'TSDLM_CONFLICT', `this node already owns '${m.name}' or waits for it`);
     } else if (session.holds.size >= SESSION_LOCKS_MAX) {
       session.deny(m.rid, 'TSDLM_LIMIT_REACHED', `this session has ${SESSION_LOCKS_MAX} locks, which is the most; release some`);
