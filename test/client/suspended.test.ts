@@ -27,7 +27,8 @@ t.test('rule 20: owners hear that the node is suspended and resumed, and keep wh
   await until(() => handle.suspendReason === 'quorum', 'it moves the deadline again');
   daemon.core.isSuspended = false;
   await until(() => !handle.suspended, 'resumed');
-  t.same(seen, ['quorum', 'silence', 'quorum', 'resumed']);
+  // A machine that stands still for a moment adds silences of its own, each ended by the next word of the daemon.
+  t.match(seen.join(' '), /^quorum( silence quorum)+ resumed$/);
   await handle.release();
 });
 
