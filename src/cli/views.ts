@@ -173,12 +173,19 @@ export function nodesCommand(program: Command, context: () => Context): void {
     });
 }
 
+/** A witness may lead: that it owns nothing stays visible then. */
+function nodeRole(n: NodesData['nodes'][number]): string {
+  if (n.witness) return n.isLeader ? 'witness, leader' : 'witness';
+  if (n.isLeader) return 'leader';
+  return n.voter ? 'voter' : n.wantsVote ? 'to vote' : 'member';
+}
+
 function nodesText(data: NodesData): string {
   const rows = data.nodes.map((n) => [
     String(n.id),
     n.isSelf ? `${n.name} *` : n.name,
     n.state,
-    n.isLeader ? 'leader' : n.witness ? 'witness' : n.voter ? 'voter' : n.wantsVote ? 'to vote' : 'member',
+    nodeRole(n),
     n.incarnation === null ? '-' : `${n.incarnation.startCount}/${n.incarnation.bootId.slice(0, 8)}`,
     n.link,
     n.address === '' ? '-' : n.address,
