@@ -6,8 +6,8 @@
  * unknown outcome and is never called failed. And as the daemon frees the locks of a session the moment it sees end of
  * file, the library closes its side only after every owner was told (rule 8): therefore `allowHalfOpen`.
  *
- * One promise per request, one table entry, and one write per turn of the event loop. How one begins is open.ts; connecting again is
- * client.ts.
+ * One promise per request, one table entry, and one write per turn of the event loop. How one begins is open.ts; what happens when the
+ * daemon is replaced is resumption.ts; connecting again is client.ts.
  */
 import type { Socket } from 'node:net';
 import type { ClientMessage, DaemonMessage } from '../protocol/client-messages.js';
@@ -23,6 +23,7 @@ import { type ConvertOptions, checkLvb, checkMode, checkTimeout, type LockOption
 import { type Answer, PendingTable, signalReason } from './pending.js';
 import { planOf } from './reclaim.js';
 import { done, LockRequest, type LockRequestHost, OtherRequest, ReleaseRequest, strange } from './requests.js';
+import { Resumption, type ResumptionHost } from './resumption.js';
 
 export type Welcome = Extract<DaemonMessage, { k: 'DaemonWelcome' }>;
 
@@ -32,9 +33,6 @@ const ANSWER_SLACK_MS = 2000;
 const TRY_MS = 3000;
 /** Administration and releases wait so long for their answer. */
 const ANSWER_MS = 10_000;
-
-const RETRY_MS_FIRST = 25;
-const RETRY_MS_MAX = 1000;
 
 /** How the next daemon is found after a restart. */
 export interface Reopen {
@@ -48,7 +46,7 @@ function unreachable(): TsdlmError {
   return new TsdlmError('TSDLM_DAEMON_UNREACHABLE', 'the connection to the daemon is closed');
 }
 
-export class Connection implements HandleHost, LockRequestHost {
+export class Connection implements HandleHost, LockRequestHost, ResumptionHost {
   welcome: Welcome;
   /** Session locks that are held; node-owned ones are beside them, because no lease ends those. */
   readonly handles = new IdMap<LockHandle>();
@@ -59,19 +57,8 @@ export class Connection implements HandleHost, LockRequestHost {
   #pending: PendingTable;
   #watch: LeaseWatch;
   #isUp = true;
-  /** The daemon went away, and the next one is looked for: settles when it was found, or when this connection is down for good. */
-  #resuming: Promise<void> | null = null;
-  /** Set by the end of the wait for the next daemon, or by `destroy`. */
-  #isGivenUp = false;
+  #resumption = new Resumption(this);
   #reopen: Reopen;
-  /** Claimed from the next daemon and not confirmed yet, by number. */
-  #claimed = new Map<number, LockHandle>();
-  /** What can be asked only once that is done. */
-  #afterwards: ClientMessage[] = [];
-  /** Last deadline that the present daemon told. */
-  #told = 0;
-  /** Settles when all that was claimed from the next daemon is decided. */
-  #settling: { promise: Promise<void>; done: () => void } | null = null;
   #group: Extract<ClientMessage, { k: 'ClientGroup' }> | null = null;
   #isFlushing = false;
   #nextRid = 1;
@@ -107,7 +94,7 @@ export class Connection implements HandleHost, LockRequestHost {
   }
   /** While the next daemon is looked for: settles when that has ended. */
   get resuming(): Promise<void> | null {
-    return this.#resuming;
+    return this.#resumption.looking;
   }
   /** Why the connection is down, when it is. */
   get error(): TsdlmError | null {
@@ -159,7 +146,7 @@ export class Connection implements HandleHost, LockRequestHost {
 
   convert(handle: LockHandle, to: Mode | ModeName, options: ConvertOptions): Promise<void> {
     if (!handle.held) return Promise.reject(notHeld(handle));
-    const later = this.#notYet();
+    const later = this.#resumption.settling;
     if (later !== null) return later.then(() => this.convert(handle, to, options));
     const refusal = this.#refusal(options.signal);
     if (refusal !== null) return Promise.reject(refusal);
@@ -206,7 +193,7 @@ export class Connection implements HandleHost, LockRequestHost {
     const rid = this.#nextRid++;
     const message: ClientMessage = { k: 'ClientUnlock', rid, lock: handle.rid, lvb };
     if (this.#isUp) this.#push(message);
-    if (!this.#isUp && this.#resuming === null) {
+    if (!this.#isUp && this.#resumption.looking === null) {
       this.#push(message);
       // A daemon that stops still takes releases; any other frees the lock when it sees the end of this connection.
       this.#closeIfUnused();
@@ -221,7 +208,7 @@ export class Connection implements HandleHost, LockRequestHost {
 
   writeLvb(handle: LockHandle, value: Uint8Array): Promise<void> {
     if (!handle.held) return Promise.reject(notHeld(handle));
-    const later = this.#notYet();
+    const later = this.#resumption.settling;
     if (later !== null) return later.then(() => this.writeLvb(handle, value));
     const refusal = this.#refusal(undefined);
     if (refusal !== null) return Promise.reject(refusal);
@@ -275,7 +262,7 @@ export class Connection implements HandleHost, LockRequestHost {
 
   /** Ends the connection now. Handles must have been released or told before. */
   destroy(): void {
-    this.#isGivenUp = true;
+    this.#resumption.isGivenUp = true;
     this.#down(new TsdlmError('TSDLM_DAEMON_UNREACHABLE', 'this client was closed'));
     this.#watch.stop();
     this.#socket.destroy();
@@ -283,7 +270,7 @@ export class Connection implements HandleHost, LockRequestHost {
 
   /** LeaseWatch: the deadline of a handle passed. */
   expired(handle: LockHandle, error: TsdlmError): void {
-    this.#lose(handle, error);
+    this.lose(handle, error);
     // The daemon may still keep the lock for us (it was only slow to renew): nobody here uses it any more.
     this.#giveBack(handle.rid);
     this.#closeIfUnused();
@@ -293,11 +280,6 @@ export class Connection implements HandleHost, LockRequestHost {
   abortBefore(wanted: number | undefined): number {
     const { leaseMs, heartbeatMs } = this.welcome;
     return Math.max(0, Math.min(wanted ?? defaultAbortBefore(leaseMs), leaseMs - 2 * heartbeatMs));
-  }
-
-  /** What is held is being taken to the next daemon: resolves when that is done. Null when it is not. */
-  #notYet(): Promise<void> | null {
-    return this.#settling?.promise ?? null;
   }
 
   /** Why no request can be made now, or null. */
@@ -362,7 +344,7 @@ export class Connection implements HandleHost, LockRequestHost {
     switch (message.k) {
       case 'DaemonGranted':
       case 'DaemonDenied':
-        if (!this.#reclaimed(message)) this.#pending.answer(message);
+        if (!this.#resumption.decided(message)) this.#pending.answer(message);
         return;
       case 'DaemonQueued': {
         const entry = this.#pending.get(message.rid);
@@ -384,7 +366,7 @@ export class Connection implements HandleHost, LockRequestHost {
         const which = message.lock === 0 ? [...this.handles.values(), ...this.#nodeOwned.values()] : [];
         const one = this.handles.get(message.lock) ?? this.#nodeOwned.get(message.lock);
         if (one !== undefined) which.push(one);
-        for (const handle of which) this.#lose(handle, error);
+        for (const handle of which) this.lose(handle, error);
         return;
       }
       case 'DaemonBye': {
@@ -410,13 +392,14 @@ export class Connection implements HandleHost, LockRequestHost {
     else this.handles.delete(handle.rid);
   }
 
-  #lose(handle: LockHandle, error: TsdlmError): void {
+  /** Resumption: a lock that was counted on is not ours any more. */
+  lose(handle: LockHandle, error: TsdlmError): void {
     this.#forget(handle);
     handle._lost(error);
   }
 
   #moved(deadline: number, isSuspended?: boolean): void {
-    if (deadline > this.#told) this.#told = deadline;
+    if (deadline > this.#resumption.told) this.#resumption.told = deadline;
     this.#watch.moved(deadline, isSuspended);
   }
 
@@ -425,15 +408,14 @@ export class Connection implements HandleHost, LockRequestHost {
   /** The daemon is gone without having ended this session: what is held and waited for is claimed from the next one (L3). */
   #broken(error: TsdlmError): void {
     if (!this.#isUp) return;
-    if (this.#isGivenUp || this.welcome.key === '' || !this.#reopen.isWanted) {
+    if (this.#resumption.isGivenUp || this.welcome.key === '' || !this.#reopen.isWanted) {
       this.#down(error);
       return;
     }
     this.#isUp = false;
     this.#error = error;
     this.#writer.take();
-    this.#claimed.clear();
-    this.#afterwards = [];
+    this.#resumption.forget();
     const left = this.#pending.survivors(error);
     if (this.handles.size === 0 && left.length === 0) {
       this.#isUp = true;
@@ -441,43 +423,17 @@ export class Connection implements HandleHost, LockRequestHost {
       return;
     }
     this.#socket.destroy();
-    if (this.#settling === null) {
-      let done: () => void = () => {};
-      const promise = new Promise<void>((resolve) => {
-        done = resolve;
-      });
-      this.#settling = { promise, done };
-    }
     this.#watch.disconnected();
     for (const handle of this.handles.values()) handle._reconnecting();
-    this.#resuming = this.#findNext(error).finally(() => {
-      this.#resuming = null;
-    });
-  }
-
-  async #findNext(error: TsdlmError): Promise<void> {
-    const patience = monotonicMs() + this.#reopen.patienceMs;
-    let pause = RETRY_MS_FIRST;
-    let last = error;
-    for (;;) {
-      const until = this.handles.size > 0 ? this.deadline : Math.max(patience, this.deadline);
-      const left = until - monotonicMs();
-      if (this.#isGivenUp || left <= 0) break;
-      try {
-        await this.#reopen.open(this, Math.max(1, left));
-        return;
-      } catch (cause) {
-        if (!(cause instanceof TsdlmError)) throw cause;
-        last = cause;
-        const mayCome = ['TSDLM_DAEMON_UNREACHABLE', 'TSDLM_STOPPING', 'TSDLM_RESTARTING'].includes(cause.code);
-        if (!mayCome) break;
-      }
-      // Half fixed, half random: many clients of one daemon must not knock in step.
-      await new Promise((resolve) => setTimeout(resolve, pause / 2 + (Math.random() * pause) / 2));
-      pause = Math.min(pause * 2, RETRY_MS_MAX);
-    }
-    this.#isUp = true;
-    this.#down(last);
+    this.#resumption.begin(
+      error,
+      this.#reopen.patienceMs,
+      (timeoutMs) => this.#reopen.open(this, timeoutMs),
+      (last) => {
+        this.#isUp = true;
+        this.#down(last);
+      },
+    );
   }
 
   /** @internal The next daemon knows this session: everything is claimed, in the order that keeps places. */
@@ -487,11 +443,9 @@ export class Connection implements HandleHost, LockRequestHost {
     this.welcome = welcome;
     this.#isUp = true;
     this.#error = null;
-    this.#told = 0;
     this.#listen(socket);
     const plan = planOf([...this.handles.values()], this.#pending.survivors(unreachable()), monotonicMs());
-    for (const handle of this.handles.values()) this.#claimed.set(handle.rid, handle);
-    this.#afterwards = plan.afterwards;
+    this.#resumption.claim(this.handles.values(), plan);
     for (const message of plan.claims) this.#push(message);
     if (this.#group !== null) this.#push({ ...this.#group, rid: this.#ignored() });
     const rid = this.#nextRid++;
@@ -502,39 +456,19 @@ export class Connection implements HandleHost, LockRequestHost {
   /** All that was claimed is decided. */
   #resumed = (): void => {
     // From here on what the last daemon told does not count any more, and this one may rely on that.
-    if (this.#told > 0) this.#push({ k: 'ClientSettled', rid: this.#ignored() });
-    this.#watch.reconnected(this.#told);
-    for (const message of this.#afterwards) this.#push(message);
-    this.#afterwards = [];
-    this.#endSettling();
+    const { told } = this.#resumption;
+    if (told > 0) this.#push({ k: 'ClientSettled', rid: this.#ignored() });
+    this.#watch.reconnected(told);
+    for (const message of this.#resumption.takeAfterwards()) this.#push(message);
+    this.#resumption.end();
   };
-
-  #endSettling(): void {
-    this.#settling?.done();
-    this.#settling = null;
-  }
-
-  /** The answer to a claim of a held lock; false when it is none. */
-  #reclaimed(answer: Extract<DaemonMessage, { k: 'DaemonGranted' | 'DaemonDenied' }>): boolean {
-    const handle = this.#claimed.get(answer.rid);
-    if (handle === undefined) return false;
-    this.#claimed.delete(answer.rid);
-    if (answer.k === 'DaemonDenied' || answer.mode < handle._mode) {
-      const text = answer.k === 'DaemonDenied' ? answer.text : `'${handle.name}' was not in ${handle.mode} for its master`;
-      this.#lose(handle, new TsdlmError('TSDLM_LOST', text));
-      return true;
-    }
-    if (answer.deadline > this.#told) this.#told = answer.deadline;
-    handle._reclaimed(answer);
-    return true;
-  }
 
   /** The end of the connection: nothing more comes, nothing more can be asked. Handles stay until their deadline. */
   #down(error: TsdlmError): void {
     if (!this.#isUp) return;
     this.#isUp = false;
     this.#error = error;
-    this.#endSettling();
+    this.#resumption.end();
     this.#pending.fail(error);
     this.#watch.disconnected();
     this.#closeIfUnused();
