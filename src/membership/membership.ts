@@ -6,16 +6,16 @@
  * our own lease over? trap 9), then the message's term (raft.ts), then what it means; at the end one batch for the disk.
  * It has no clock, no random and no I/O; effects go out through MembershipOutput.
  */
-import { errorCodeOf, TsdlmError } from '../protocol/errors.js';
+import { errorCodeOf } from '../protocol/errors.js';
 import type { Incarnation, Millis, NodeId, StartCount } from '../protocol/ids.js';
-import { VOTERS_MAX } from '../protocol/limits.js';
 import type { ControlMessage, LogEntry } from '../protocol/peer-messages.js';
 import { Bootstrap, type NodePlace } from './bootstrap.js';
 import { parseCommand } from './commands.js';
-import { endsWithMachine } from './fence-levels.js';
 import { Leadership } from './leadership.js';
 import { AckMemory, OwnLease } from './lease.js';
 import { LimitsInForce } from './limits-in-force.js';
+import { baseOf, checkInit, placeOf } from './membership-init.js';
+import { OwnIncarnation } from './own-incarnation.js';
 import { Presence } from './presence.js';
 import { Raft } from './raft.js';
 import { Random } from './random.js';
@@ -33,14 +33,11 @@ import type {
   TableCommand,
   View,
 } from './types.js';
-import { applyCommand, DEFAULT_DOMAIN, findNode, initialView, isLive, isLiveAs } from './view.js';
-import { parseView } from './view-check.js';
+import { applyCommand, DEFAULT_DOMAIN, findNode, isLive } from './view.js';
 import type { TableVerdict } from './voter-change.js';
 import { sameVoters, votersOf } from './voter-set.js';
 
 const LOG_KEEP = 1000;
-/** Views that a suspended node keeps for its resumption. */
-const SUSPENDED_VIEWS_MAX = 10_000;
 /** A refusal that says the same again is noted at most this often. */
 const REFUSAL_NOTE_MS = 30_000;
 
@@ -62,15 +59,7 @@ export class Membership implements MembershipApi {
   /** Wall clock minus our clock, for records that people read. */
   private wallAhead: number | null = null;
   private applied: View;
-  private incarnation: Incarnation;
-  /** This incarnation is over; the host is raising the start count. */
-  private ended = false;
-  /** This incarnation has been a member. */
-  private joined = false;
-  private member = false;
-  private joining = true;
-  /** This incarnation began with its process, and may take over what owners were told by daemons before it (rules 1, 3). */
-  private keeps: boolean;
+  private readonly life: OwnIncarnation;
   private joinAt: Millis;
   private readonly suspension: Suspension;
   private readonly survivor: Survivor;
@@ -89,14 +78,12 @@ export class Membership implements MembershipApi {
     this.output = output;
     this.now = init.now;
     this.joinAt = init.now;
-    this.incarnation = init.incarnation;
-    this.keeps = (init.toldUntil ?? 0) > init.now;
     const ids = init.nodes.map((n) => n.id).sort((a, b) => a - b);
     const peers = ids.filter((id) => id !== init.self);
     const voters = ids.filter((id) => init.nodes.some((n) => n.id === id && n.voter));
     const { term, boot, snapshot, entries } = init.persisted;
     const hasLog = snapshot !== null || entries.length > 0;
-    const base = this.baseOf(init.persisted.snapshot);
+    const base = baseOf(init);
     this.applied = base.view;
     let raft: Raft | null = null;
     this.limits = new LimitsInForce(
@@ -107,7 +94,18 @@ export class Membership implements MembershipApi {
     this.suspension = new Suspension(this.limits);
     this.acks = new AckMemory(init.now, boot === null && !hasLog && term === 0);
     this.presence = new Presence(init.self, peers, this.limits);
-    this.presence.ownStartCount = init.incarnation.startCount;
+    this.life = new OwnIncarnation(
+      {
+        self: init.self,
+        lease: this.own,
+        suspension: this.suspension,
+        presence: this.presence,
+        output,
+        view: () => this.applied,
+      },
+      init.incarnation,
+      (init.toldUntil ?? 0) > init.now,
+    );
     const note = output.note.bind(output);
     const send = output.send.bind(output);
     this.raft = raft = new Raft(
@@ -154,7 +152,7 @@ export class Membership implements MembershipApi {
         send,
         note,
         record: (id) => this.recordOf(id),
-        admitted: (floor) => this.raiseAbove(floor),
+        admitted: (floor) => this.life.raiseAbove(floor),
         places: () => this.applied.nodes.map(placeOf),
       },
     );
@@ -215,7 +213,7 @@ export class Membership implements MembershipApi {
   }
 
   get isMember(): boolean {
-    return this.member;
+    return this.life.isMember;
   }
 
   get leaseUntil(): Millis {
@@ -261,7 +259,7 @@ export class Membership implements MembershipApi {
     this.leadership.tick(this.now);
     if (this.raft.knowsTerm) this.survivor.knows(this.raft.isVoter && findNode(this.applied, this.self)?.voter === true);
     this.survivor.tick(this.now);
-    this.leased();
+    this.life.leased();
     if (this.now >= this.joinAt) {
       this.joinAt = this.now + this.limits.heartbeatMs;
       this.askToJoin();
@@ -363,27 +361,20 @@ export class Membership implements MembershipApi {
 
   reincarnate(now: Millis, incarnation: Incarnation): void {
     this.enter(now);
-    this.incarnation = incarnation;
-    this.ended = false;
-    this.joined = false;
-    this.keeps = false;
-    this.own.until = 0;
-    this.suspension.end();
-    this.presence.ownStartCount = incarnation.startCount;
     this.joinAt = this.now;
-    this.judgeOwn();
+    this.life.begin(incarnation);
     this.raft.durable.flush();
   }
 
   stopJoining(): void {
-    this.joining = false;
+    this.life.stopJoining();
   }
 
   dump(): Record<string, unknown> {
     const { log, commit, applied } = this.raft.replication;
     return {
       self: this.self,
-      incarnation: this.incarnation,
+      incarnation: this.life.present,
       role: this.raft.role,
       term: this.raft.term,
       leader: this.leader,
@@ -392,8 +383,8 @@ export class Membership implements MembershipApi {
       blank: this.bootstrap.isBlank,
       journalLost: this.bootstrap.isLost,
       clusterId: this.bootstrap.clusterId,
-      member: this.member,
-      ended: this.ended,
+      member: this.life.isMember,
+      ended: this.life.isEnded,
       leaseUntil: this.own.until,
       leaseLeftMs: this.own.until === 0 ? 0 : this.own.until - this.now,
       isSuspended: this.suspension.isOn,
@@ -410,55 +401,11 @@ export class Membership implements MembershipApi {
   /** Time never runs backwards in here. A lease that ended while nobody called is seen before anything acts on it. */
   private enter(now: Millis): void {
     if (now > this.now) this.now = now;
-    const isOver = this.own.isOver(this.now);
-    if (this.ended || (this.own.until === 0 && !this.suspension.isOn)) return;
-    const { startCount } = this.incarnation;
-    const node = findNode(this.applied, this.self);
-    const isOurs = node?.incarnation?.startCount === startCount;
-    // Nobody frees what is held here before this machine is off: the end of the lease is not the end (rule 20).
-    const byDevice = isOurs && endsWithMachine(node.fence) && (isLive(node) || node.state === 'fencing');
-    this.suspension.look(this.now, byDevice);
-    if (byDevice && !isOver) return;
-    if (byDevice) {
-      this.own.until = 0;
-      this.suspension.begin();
-      this.output.note('warn', 'suspended', { startCount, state: node.state });
-      return;
-    }
-    if (!isOver && !this.suspension.isOn) return;
-    this.own.lapse(startCount);
-    // Who leaves owns nothing any more: its lease simply runs out.
-    const leaves = isOurs && ['leaving', 'left', 'restarting'].includes(node.state);
-    if (leaves) this.suspension.end();
-    else this.end('lease');
-  }
-
-  /** A lease came, by a leader or by our own lead. */
-  private leased(): void {
-    if (!this.suspension.isOn || this.own.until === 0) return;
-    this.suspension.resume();
-    this.output.note('info', 'resumed', { startCount: this.incarnation.startCount });
+    this.life.look(this.now);
   }
 
   private recordOf(id: NodeId): NodeView | null | undefined {
     return this.applied.clusterId === '' ? undefined : (findNode(this.applied, id) ?? null);
-  }
-
-  /** Incarnations of this journal must not be named as those of the one before it were. */
-  private raiseAbove(floor: StartCount): void {
-    if (floor >= this.incarnation.startCount) this.end('readmitted', floor + 1);
-  }
-
-  /** `atLeast`: start count that the next incarnation needs. */
-  private end(reason: string, atLeast: StartCount = 0): void {
-    if (this.ended) return;
-    this.ended = true;
-    this.own.until = 0;
-    this.suspension.end();
-    this.presence.ownStartCount = 0;
-    this.member = false;
-    this.output.note('warn', 'incarnation-over', { reason, startCount: this.incarnation.startCount });
-    this.output.incarnationOver(reason, atLeast);
   }
 
   // --- Messages ----------------------------------------------------------------------------------------------------------
@@ -476,7 +423,7 @@ export class Membership implements MembershipApi {
     if (msg.k === 'Heartbeat') this.onHeartbeat(from, msg.sentAt);
     else if (msg.k === 'HeartbeatAck') {
       this.leadership.heard(this.now, from, msg);
-      this.leased();
+      this.life.leased();
     } else if (msg.k === 'Lease') this.onLease(msg);
   }
 
@@ -487,24 +434,24 @@ export class Membership implements MembershipApi {
       term: this.raft.term,
       echo,
       sentAt: this.now,
-      startCount: this.ended ? 0 : this.incarnation.startCount,
+      startCount: this.life.isEnded ? 0 : this.life.present.startCount,
       match: this.raft.replication.match,
       down: this.presence.ownDown.slice(),
       limits: this.limits.version,
-      journal: this.incarnation.journalId,
+      journal: this.life.present.journalId,
     };
     this.raft.durable.afterHard(() => this.output.send(from, ack));
   }
 
   private onLease(msg: Extract<ControlMessage, { k: 'Lease' }>): void {
-    if (this.ended || msg.startCount !== this.incarnation.startCount || msg.echo > this.now) return;
+    if (this.life.isEnded || msg.startCount !== this.life.present.startCount || msg.echo > this.now) return;
     this.own.extend(this.now, msg.echo + Math.min(msg.remainingMs, this.limits.leaseMs));
-    this.leased();
+    this.life.leased();
   }
 
   private onRefuse(from: NodeId, code: number, text: string, startCount: StartCount): void {
     // A later request of this process may have been admitted meanwhile.
-    if (startCount !== this.incarnation.startCount) return;
+    if (startCount !== this.life.present.startCount) return;
     if (errorCodeOf(code) === 'TSDLM_JOURNAL_LOST') this.bootstrap.disown();
     if (text === this.refusal.text && this.now - this.refusal.at < REFUSAL_NOTE_MS) return;
     this.refusal = { text, at: this.now };
@@ -517,11 +464,8 @@ export class Membership implements MembershipApi {
   // --- Becoming a member -------------------------------------------------------------------------------------------------
 
   private askToJoin(): void {
-    if (!this.joining || this.ended) return;
-    const node = findNode(this.applied, this.self);
-    const shown = node?.incarnation?.startCount;
-    if (node === undefined || (shown === this.incarnation.startCount && node.state !== 'out')) return;
-    const command: Command = { c: 'join', node: this.self, inc: this.incarnation, keeps: this.keeps };
+    const command = this.life.joinRequest();
+    if (command === null) return;
     if (this.raft.isLeader) this.leadership.proposed(this.now, this.self, command);
     else if (this.leader !== 0) this.output.send(this.leader, { k: 'Propose', cmd: command });
   }
@@ -548,79 +492,15 @@ export class Membership implements MembershipApi {
   private restore(snapshot: Snapshot): void {
     const previous = this.applied;
     const next = snapshot.view;
-    // Views in between are lost: what they said about locks this incarnation will never learn.
-    if (this.joined && next.epoch > previous.epoch) this.end('snapshot');
+    this.life.skipped(next, previous);
     this.applied = next;
     this.changed(next, previous, null);
   }
 
   private changed(next: View, previous: View, command: Command | null): void {
-    this.judgeMember();
+    this.life.viewed();
     if (next.table !== previous.table) this.presence.setPeers(next.nodes.filter((n) => n.id !== this.self).map((n) => n.id));
-    // What is held here waits for views meanwhile, and must not pile up (engine.ts suspend).
-    if (this.suspension.isOn && ++this.suspension.views > SUSPENDED_VIEWS_MAX) this.end('suspended');
     this.output.viewChanged(next, previous, command);
-    this.judgeOwn();
-  }
-
-  private judgeMember(): void {
-    const { startCount, bootId } = this.incarnation;
-    const isOurs = findNode(this.applied, this.self)?.incarnation?.bootId === bootId;
-    this.member = !this.ended && isOurs && isLiveAs(this.applied, this.self, startCount);
-    if (this.member) this.joined = true;
-  }
-
-  /** What the view says about this very incarnation: that it is over, perhaps. */
-  private judgeOwn(): void {
-    this.judgeMember();
-    const node = findNode(this.applied, this.self);
-    if (this.ended || node === undefined) return;
-    if (node.journal === this.incarnation.journalId) this.raiseAbove(node.floor);
-    if (this.ended || node.incarnation === null) return;
-    const shown = node.incarnation.startCount;
-    const { startCount } = this.incarnation;
-    // The same number on another boot is not us: a journal that was rolled back must not count itself up to being admitted.
-    const isOurs = shown === startCount && (this.joined || node.incarnation.bootId === this.incarnation.bootId);
-    const fenced = isOurs && (node.state === 'fenced' || node.state === 'evicted');
-    const replaced = this.joined && shown > startCount;
-    const dropped = isOurs && node.state === 'left' && this.joining;
-    // Condemned before its first lease: no lease will end it, and where `self` is all there is, only its next life may come back.
-    const condemned = isOurs && node.state === 'fencing' && this.own.until === 0 && !this.suspension.isOn && this.joining;
-    if (fenced || replaced || dropped || condemned) this.end('evicted');
-  }
-
-  private baseOf(snapshot: Snapshot | null): Snapshot {
-    if (snapshot === null) return { index: 0, term: 0, view: initialView(this.nodes, '') };
-    const view = parseView(snapshot.view);
-    if (view === null) {
-      throw new TsdlmError(
-        'TSDLM_JOURNAL_CORRUPT',
-        `the snapshot at log index ${snapshot.index} in the journal holds no view: restore the state directory from this machine's copy`,
-      );
-    }
-    return { index: snapshot.index, term: snapshot.term, view };
-  }
-}
-
-function placeOf({ id, name, host = '', port = 0 }: NodeConfig): NodePlace {
-  return { id, name, host, port };
-}
-
-function checkInit(init: MembershipInit): void {
-  const voters = init.nodes.filter((n) => n.voter).length;
-  if (!init.nodes.some((n) => n.id === init.self)) {
-    throw new TsdlmError('TSDLM_BAD_CONFIG', `this node's number ${init.self} is not among the configured nodes: add it`);
-  }
-  if (voters < 1 || voters > VOTERS_MAX) {
-    throw new TsdlmError('TSDLM_BAD_CONFIG', `${voters} nodes have a vote: there must be 1 to ${VOTERS_MAX}`);
-  }
-  if (new Set(init.nodes.map((n) => n.id)).size !== init.nodes.length) {
-    throw new TsdlmError('TSDLM_BAD_CONFIG', 'two configured nodes have the same number: numbers must differ');
-  }
-  let index = init.persisted.snapshot?.index ?? 0;
-  for (const entry of init.persisted.entries) {
-    if (entry.index !== ++index) {
-      throw new TsdlmError('TSDLM_JOURNAL_CORRUPT', `log entry ${entry.index} in the journal stands where ${index} should be`);
-    }
+    this.life.judge();
   }
 }

@@ -343,8 +343,6 @@ export interface MembershipInit {
   now: Millis;
   /** Policies of the domains that this node makes, `default` among them should it name the cluster. Default: all `peer`. */
   mastery?: MasteryWishes;
-  /** A cluster id for the case that this node bootstraps (random, from the host). */
-  newClusterId: string;
   /**
    * Owners on this node may have been told deadlines up to this time (on the node's clock) by earlier daemons on this boot:
    * their locks are kept, and this incarnation answers for them (rules 1, 23). 0 = none. Default 0.

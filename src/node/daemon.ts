@@ -180,7 +180,6 @@ export class Daemon {
           standard: config.mastery,
           domains: new Map([...config.domains].map(([name, d]) => [name, d.mastery])),
         },
-        newClusterId: journal.journalId,
         nodeOwned: journal.loadNodeOwned(),
         toldUntil,
         hasRecord: journal.restart !== null,

@@ -185,7 +185,6 @@ export class Cluster {
         persisted: structuredClone(host.disk),
         seed: Math.floor(this.random.next() * 2 ** 32),
         now: this.local(host),
-        newClusterId: `cluster-${id}`,
         logKeep: this.options.logKeep,
       },
       {

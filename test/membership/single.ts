@@ -44,7 +44,6 @@ export function single(persisted: PersistedState, count = 3, startCount = 1, lea
       persisted,
       seed: 5,
       now: 1000,
-      newClusterId: 'x',
     },
     output,
   );

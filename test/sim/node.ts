@@ -151,15 +151,17 @@ export class SimNode {
     const { record } = this;
     this.record = null;
     world.logCheck.restarted(this.id, persisted.snapshot?.index ?? 0, persisted.entries);
+    const seed = this.random.u32();
+    // A draw that nothing uses any more: without it every seed would mean another schedule.
+    this.random.u32();
     const init: CoreInit = {
       self: this.id,
       incarnation: this.#incarnation,
       nodes: this.isSpare ? [...world.configs.slice(0, 2), this.config] : world.configs,
       limits: world.options.limits,
       persisted,
-      seed: this.random.u32(),
+      seed,
       now: this.clock,
-      newClusterId: `cluster-${this.random.u32().toString(16)}`,
       logKeep: world.options.logKeep,
       nodeOwned: [...this.disk.locks.values()],
       mastery: { standard: world.options.mastery, domains: new Map() },
