@@ -11,19 +11,12 @@ import { Bridge } from '../bridge/bridge.js';
 import { HelperLink } from '../bridge/link.js';
 import { NodeCore } from '../core/node-core.js';
 import type { CoreOutput } from '../core/types.js';
-import { Guard } from '../fence/guard.js';
 import { FenceMonitor } from '../fence/monitor.js';
 import { FenceRunner } from '../fence/runner.js';
-import type { SelfEnd, SelfEndConfig, SelfEndLog } from '../fence/self-end.js';
-import { Watchdog } from '../fence/watchdog.js';
-import type { ClaimedLock, LocalEvents } from '../master/types.js';
+import type { LocalEvents } from '../master/types.js';
 import type { NodePlace } from '../membership/bootstrap.js';
 import { longestLeaseMs } from '../membership/limits-in-force.js';
-import { RaftLog } from '../membership/log.js';
 import type { NodeView, View } from '../membership/types.js';
-import { initialView } from '../membership/view.js';
-import { parseView } from '../membership/view-check.js';
-import { LogTail } from '../membership/voter-set.js';
 import type { EndData } from '../protocol/admin.js';
 import { InvariantError, TsdlmError } from '../protocol/errors.js';
 import type { Incarnation, NodeId } from '../protocol/ids.js';
@@ -31,14 +24,17 @@ import type { PeerMessage } from '../protocol/peer-messages.js';
 import { Admin } from './admin.js';
 import { CoreClock, MonotonicCore } from './clock-core.js';
 import { type Config, configChecksum, FILES_REFUSED } from './config.js';
-import { checkAgainstView, copyOf, parseCopy } from './config-view.js';
-import { bootId, isVirtualMachine, machineId } from './facts.js';
+import { Departure } from './departure.js';
+import { bootId, machineId } from './facts.js';
 import { devicesOf } from './fence-admin.js';
 import { FileDoor } from './file-door.js';
 import { type Journal, openJournal } from './journal.js';
+import { asJournalError } from './journal-failure.js';
 import type { Log } from './log.js';
 import { PeerNet } from './peer-net.js';
+import { SelfKeeper } from './self-keeper.js';
 import { type AdminResult, type SessionInfo, SessionServer } from './session-server.js';
+import { acceptConfig, checkClocks } from './start-checks.js';
 
 export interface DaemonOptions {
   config: Config;
@@ -52,9 +48,6 @@ export interface DaemonOptions {
   onShutdown?: (by: string) => void;
 }
 
-/** How long a clean stop may take before the node leaves uncleanly (its lease then covers the rest). */
-const STOP_MS_MAX = 15_000;
-
 export class Daemon {
   readonly #o: DaemonOptions;
   readonly #clock = new CoreClock();
@@ -67,7 +60,7 @@ export class Daemon {
   readonly #admin: Admin;
   readonly #fencing: FenceRunner;
   readonly #monitor: FenceMonitor;
-  readonly #selfEnd: SelfEnd | null;
+  readonly #keeper: SelfKeeper | null;
   #incarnation: Incarnation;
   #ticker: NodeJS.Timeout | null = null;
   #tickMs: number;
@@ -76,11 +69,7 @@ export class Daemon {
   #fenceNodes: readonly NodeView[] = [];
   #isOver = false;
   #isDistrusted = false;
-  #onLeft: (() => void) | null = null;
-  /** A restart is under way: called with why it is no clean one, or null when the view shows it. */
-  #away: ((why: string | null) => void) | null = null;
-  /** Deadline of the restart, on the core's clock. */
-  #restartUntil = 0;
+  readonly #departure: Departure;
 
   /** Opens the journal, joins the cluster in the background, serves local clients from the moment this resolves. */
   static async start(options: DaemonOptions): Promise<Daemon> {
@@ -132,7 +121,30 @@ export class Daemon {
       intervalMs: config.fenceMonitorMs,
       log,
     });
-    this.#selfEnd = config.selfEnd === null ? null : selfEndOf(config.selfEnd, join(config.stateDir, 'guard.sock'), log);
+    this.#keeper =
+      config.selfEnd === null
+        ? null
+        : new SelfKeeper({
+            config: config.selfEnd,
+            socket: join(config.stateDir, 'guard.sock'),
+            self: config.self.id,
+            core: () => this.#core,
+            now: this.#now,
+            log,
+          });
+    this.#departure = new Departure({
+      self: config.self.id,
+      restartLimitMs: config.restartLimitMs,
+      journal,
+      log: options.log,
+      core: () => this.#core,
+      sessions: () => this.#sessions,
+      startCount: () => this.#incarnation.startCount,
+      now: this.#now,
+      toMonotonic: this.#toMonotonic,
+      step: (input) => this.#step(input),
+      fatal: (error) => this.#fatal(error),
+    });
     this.#peers =
       config.listen === null || config.key === null
         ? null
@@ -202,8 +214,8 @@ export class Daemon {
       sessionKey: journal.sessionKey,
       graceUntil: toldUntil,
       settled: () => this.#settled(),
-      onSurvivor: (why) => this.#selfEnd?.endNow(why),
-      now: () => this.#now() - this.#clock.ahead,
+      onSurvivor: (why) => this.#keeper?.endNow(why),
+      now: () => this.#toMonotonic(this.#now()),
       log,
       admin: (verb, args, session) => this.#runAdmin(verb, args, session),
     });
@@ -214,6 +226,8 @@ export class Daemon {
   }
 
   #now = (): number => this.#clock.now();
+
+  #toMonotonic = (time: number): number => time - this.#clock.ahead;
 
   async #open(): Promise<void> {
     await this.#sessions.listen();
@@ -237,11 +251,11 @@ export class Daemon {
   #tick = (): void => {
     const gap = this.#clock.look();
     if (gap > 0) this.#o.log.warn('machine-was-suspended', { forMs: Math.round(gap) });
-    this.#keepAlive();
+    if (!this.#isOver) this.#keeper?.keepAlive();
     this.#step(() => this.#core.tick(this.#now(), Date.now()));
     this.#sessions.tick();
     this.#fencing.withdraw((node, startCount) => this.#isFencing(node, startCount));
-    this.#leftWhenAlone();
+    this.#departure.tick();
     this.#followTable();
   };
 
@@ -275,20 +289,6 @@ export class Daemon {
     const fence = this.#core.membership.ahead.nodes.find((n) => n.id === config.self.id)?.fence ?? config.self.fence;
     const isEndedByOthers = fence.some((level) => level.every((name) => name !== 'self'));
     return config.unsafeNodeOwned || config.endsItself || isEndedByOthers;
-  }
-
-  /**
-   * The machine is kept from ending itself only under a lease, read at this very moment; where no level is `self` nobody counts
-   * on that, and one that is suspended has nothing to end for (rule 20).
-   */
-  #keepAlive(): void {
-    if (this.#selfEnd === null || this.#isOver) return;
-    const me = this.#core.view.nodes.find((n) => n.id === this.#o.config.self.id);
-    const isCounted = me?.fence.some((level) => level.includes('self')) ?? true;
-    const { isSuspended } = this.#core;
-    const mayLive = this.#core.leaseUntil > this.#now() || (isSuspended && !isCounted);
-    if (this.#core.isMember && mayLive) this.#selfEnd.keepAlive();
-    this.#core.arm(isCounted ? this.#selfEnd.armedMs : 0);
   }
 
   /** It is for us to fence this incarnation: we lead, and the view still says so. */
@@ -336,7 +336,7 @@ export class Daemon {
           },
         );
       },
-      restartRecord: (claims) => this.#writeRestart(this.#bridge?.claims(claims) ?? claims),
+      restartRecord: (claims) => this.#departure.record(this.#bridge?.claims(claims) ?? claims),
       fence: (request) => {
         const victim = this.#core.membership.ahead.nodes.find((n) => n.id === request.node);
         void this.#fencing
@@ -347,8 +347,7 @@ export class Daemon {
         this.#journal.raiseStartCount(atLeast).then(
           (startCount) => {
             if (this.#isOver) return;
-            // Nothing of it counts any more, and the record of a restart is gone with it.
-            this.#away?.('its incarnation is over');
+            this.#departure.incarnationOver();
             this.#incarnation = { ...this.#incarnation, startCount };
             this.#peers?.setIncarnation(this.#incarnation);
             this.#step(() => this.#core.reincarnate(this.#now(), this.#incarnation));
@@ -359,7 +358,7 @@ export class Daemon {
       distrusted: (why) => this.#distrusted(why),
       lease: (until, isSuspended) => {
         this.#bridge?.lease(until);
-        this.#sessions.lease(until === 0 ? 0 : until - this.#clock.ahead, isSuspended);
+        this.#sessions.lease(until === 0 ? 0 : this.#toMonotonic(until), isSuspended);
       },
       viewChanged: (view) => {
         log('info', 'view', {
@@ -367,8 +366,7 @@ export class Daemon {
           nodes: view.nodes.map((n) => `${n.name}:${n.state}${n.fencedBy ? `(${n.fencedBy})` : ''}`).join(' '),
         });
         this.#fencing.seen(view.nodes, this.#core?.membership.isLeader ?? false);
-        this.#leftWhenSeen(view);
-        this.#awayWhenSeen(view);
+        this.#departure.seen(view);
       },
       memberChanged: (isMember) => {
         log('info', isMember ? 'joined' : 'not-a-member', { epoch: this.#core?.view.epoch ?? 0 });
@@ -426,7 +424,7 @@ export class Daemon {
       core: this.#core,
       events: this.#doors,
       now: this.#now,
-      toMonotonic: (time) => time - this.#clock.ahead,
+      toMonotonic: this.#toMonotonic,
       domains: new Set(domains),
       link: (events) =>
         new HelperLink({
@@ -493,7 +491,7 @@ export class Daemon {
         ...config.warnings,
         ...this.#fencing.warnings(),
         ...this.#monitor.warnings(),
-        ...(this.#selfEnd?.warnings() ?? []),
+        ...(this.#keeper?.warnings() ?? []),
       ],
       fencing: {
         runner: this.#fencing,
@@ -537,64 +535,9 @@ export class Daemon {
     this.#o.onFatal(error);
   }
 
-  /** A clean stop is complete when the view no longer counts on this incarnation. */
-  #leftWhenSeen(view: View): void {
-    if (!this.#onLeft) return;
-    const me = view.nodes.find((n) => n.id === this.#o.config.self.id);
-    const isCounted = me && ['in', 'suspect', 'leaving'].includes(me.state);
-    if (!isCounted || me.incarnation?.startCount !== this.#incarnation.startCount) this.#onLeft();
-  }
-
-  /**
-   * Or when nobody is left to confirm it (the whole cluster stops): without a leader no view comes, and once our lease is
-   * over nobody counts on us.
-   */
-  #leftWhenAlone(): void {
-    if (!this.#onLeft || this.#core.leader !== 0 || this.#core.leaseUntil > this.#now()) return;
-    this.#o.log.warn('left-uncleanly', { why: 'there is no quorum that could confirm the leave; the lease is over' });
-    this.#onLeft();
-    this.#onLeft = null;
-  }
-
-  /** What the others may count on is not taken back while the view says that this node owns locks. */
-  async #disarm(): Promise<void> {
-    if (this.#selfEnd === null) return;
-    const me = this.#core.view.nodes.find((n) => n.id === this.#o.config.self.id);
-    const isCounted = me?.nodeOwned === true && ['in', 'suspect', 'fencing'].includes(me.state);
-    if (!isCounted) await this.#selfEnd.disarm();
-    else
-      this.#o.log.error('self-end-stays-armed', {
-        why: 'this node owns locks and has not left the cluster: its machine will end',
-      });
-  }
-
   /** The whole state of the node, as plain data. */
   dump(): Record<string, unknown> {
     return this.#core.dump();
-  }
-
-  /** Clean restart: nothing changes any more here; what owners have goes to the journal, and then the log is asked. */
-  #writeRestart(claims: ClaimedLock[]): void {
-    const now = this.#now();
-    // No sooner than what they have been told already.
-    this.#restartUntil = Math.max(now + this.#o.config.restartLimitMs, this.#core.holdUntil);
-    const record = { ...this.#sessions.freeze(claims), until: this.#restartUntil - this.#clock.ahead };
-    for (const claim of record.claims) if (claim.deadline !== 0) claim.deadline -= this.#clock.ahead;
-    this.#o.log.info('restart-recorded', { locks: record.claims.length, sessions: record.sessions.length });
-    this.#journal.writeRestart(record).then(
-      () =>
-        this.#step(() => {
-          const left = Math.floor(this.#restartUntil - this.#now());
-          if (left > 0) this.#core.restartWritten(this.#now(), left);
-        }),
-      (error: unknown) => this.#fatal(asJournalError(error)),
-    );
-  }
-
-  #awayWhenSeen(view: View): void {
-    if (this.#away === null || this.#restartUntil === 0) return;
-    const me = view.nodes.find((n) => n.id === this.#o.config.self.id);
-    if (me?.state === 'restarting' && me.incarnation?.startCount === this.#incarnation.startCount) this.#away(null);
   }
 
   /** No client counts on the deadline of a restart any more: a later crash is waited for no longer than a lease. */
@@ -610,21 +553,12 @@ export class Daemon {
    */
   async restart(): Promise<void> {
     if (this.#isOver) return;
-    let why: string | null = 'this node is no member';
-    if (this.#core.isMember) {
-      let timer: NodeJS.Timeout | undefined;
-      why = await new Promise<string | null>((resolve) => {
-        this.#away = resolve;
-        timer = setTimeout(() => resolve(`the cluster did not agree within ${STOP_MS_MAX} ms`), STOP_MS_MAX);
-        this.#step(() => this.#core.restart(this.#now()));
-      });
-      clearTimeout(timer);
-    }
+    const why = await this.#departure.restart();
     if (why === null) {
-      const until = this.#restartUntil - this.#clock.ahead;
-      this.#o.log.info('restarting', { forMs: Math.round(this.#restartUntil - this.#now()) });
-      this.#bridge?.lease(this.#restartUntil);
-      await this.#sessions.restarting(until);
+      const { until } = this.#departure;
+      this.#o.log.info('restarting', { forMs: Math.round(until - this.#now()) });
+      this.#bridge?.lease(until);
+      await this.#sessions.restarting(this.#toMonotonic(until));
     } else {
       // Owners count on their leases only: whoever finds the next daemon in time keeps what it has, as after a crash.
       this.#o.log.warn('restarts-uncleanly', { why });
@@ -650,21 +584,7 @@ export class Daemon {
         why: 'the node cannot leave: it is fenced unless this daemon is started again in time; end the programs and tsdlm umount first',
       });
     } else if (this.#core.isMember) {
-      let timer: NodeJS.Timeout | undefined;
-      await Promise.race([
-        new Promise<void>((resolve) => {
-          this.#onLeft = resolve;
-          this.#step(() => this.#core.stop(this.#now()));
-          this.#leftWhenSeen(this.#core.view);
-        }),
-        new Promise<void>((resolve) => {
-          timer = setTimeout(() => {
-            this.#o.log.warn('left-uncleanly', { afterMs: STOP_MS_MAX, why: 'the cluster did not confirm the leave in time' });
-            resolve();
-          }, STOP_MS_MAX);
-        }),
-      ]);
-      clearTimeout(timer);
+      await this.#departure.leave();
     }
     await this.#end();
   }
@@ -672,7 +592,7 @@ export class Daemon {
   async #end(): Promise<void> {
     this.#isOver = true;
     if (this.#ticker) clearInterval(this.#ticker);
-    await this.#disarm();
+    await this.#keeper?.disarm();
     this.#monitor.close();
     this.#fencing.close();
     this.#bridge?.close();
@@ -680,50 +600,6 @@ export class Daemon {
     await this.#journal.close();
     this.#o.log.info('daemon-stopped', { node: this.#o.config.self.name });
   }
-}
-
-/**
- * A paused virtual machine's own clock stops with it, so its lease seems valid when it goes on: where others count on the
- * lease alone, the operator has to vouch that this never happens (rule 10). Throws TSDLM_BAD_CONFIG.
- */
-function checkClocks(config: Config): void {
-  if (config.neverPaused || config.nodes.length === 1 || !isVirtualMachine()) return;
-  if (!config.self.fence.some((level) => level.every((method) => method === 'self'))) return;
-  throw new TsdlmError(
-    'TSDLM_BAD_CONFIG',
-    `${config.file}: node ${config.self.name} is a virtual machine and is fenced by its own lease ("self"), which a paused machine does not see end: ` +
-      'set never_paused = true if it is never suspended, saved or paused, or give it a fence method that ends the machine',
-  );
-}
-
-function selfEndOf(config: SelfEndConfig, socket: string, log: SelfEndLog): SelfEnd {
-  return config.method === 'watchdog' ? new Watchdog(config, log) : new Guard(config, socket, log);
-}
-
-/**
- * The file against what the journal knows of the cluster (config-view.ts). Before the start count is raised: a start that is refused
- * must cost nothing. Gives the view after all entries of the journal's log.
- */
-async function acceptConfig(config: Config, journal: Journal, log: Log): Promise<View> {
-  const { snapshot, entries } = journal.loadControl();
-  const base = snapshot ?? { index: 0, term: 0, view: initialView(config.nodes, '') };
-  const view = parseView(base.view);
-  // A snapshot that is none is said so where it is used.
-  if (view === null) return initialView(config.nodes, '');
-  const { view: ahead } = new LogTail(config.self.id, new RaftLog({ ...base, view }, entries));
-  const accepted = parseCopy(journal.acceptedConfig);
-  const older = checkAgainstView(config, ahead, accepted);
-  if (older.length > 0) log.info('config-older', { file: config.file, differs: older.slice(0, 20) });
-  const fence = ahead.nodes.find((n) => n.id === config.self.id)?.fence;
-  if (fence !== undefined && ahead.clusterId !== '') checkClocks({ ...config, self: { ...config.self, fence } });
-  const copy = copyOf(config);
-  if (JSON.stringify(copy) !== JSON.stringify(accepted)) await journal.acceptConfig(copy);
-  return ahead;
-}
-
-function asJournalError(error: unknown): TsdlmError {
-  if (error instanceof TsdlmError) return error;
-  return new TsdlmError('TSDLM_JOURNAL_FAILED', `the journal failed: ${String(error)}`, { cause: error });
 }
 
 /** Election time-outs must differ between nodes and lives; the incarnation is as good as random for that. */
