@@ -9,6 +9,12 @@
 import { TsdlmError } from '../protocol/errors.js';
 import type { Store, StoreOp } from './journal-store.js';
 
+/**
+ * After so many commits the event loop gets a turn: a store that commits at once would otherwise let writers that wait for each
+ * commit keep everything else from running.
+ */
+const COMMITS_PER_TURN = 64;
+
 interface Waiter {
   ops: readonly StoreOp[];
   resolve(): void;
@@ -22,6 +28,7 @@ export class GroupCommit {
   #running = false;
   #idle: (() => void)[] = [];
   #failure: TsdlmError | null = null;
+  #commits = 0;
 
   constructor(store: Store, onFailure: (error: TsdlmError) => void) {
     this.#store = store;
@@ -57,6 +64,7 @@ export class GroupCommit {
 
   async #run(): Promise<void> {
     while (this.#waiters.length > 0) {
+      if (++this.#commits % COMMITS_PER_TURN === 0) await new Promise((resolve) => setImmediate(resolve));
       const waiters = this.#waiters;
       this.#waiters = [];
       await this.#commit(waiters);

@@ -5,8 +5,10 @@
  * newer ones be, though all its values are good; a commit that failed must be told once and honestly.
  * The idea: each value carries a checksum over its key and bytes, and one record a digest of all of them, the sum of their
  * checksums, beside the number of the commit. Who notes number and digest elsewhere (journal-stamp.ts) recognizes the whole.
- * A group of changes is one `batch`, whose promise is the only one lmdb makes for it. `overlappingSync` is off: then a commit of a synced environment resolves after its sync and a
- * failed sync rejects the commit (with it on, `flushed` was seen to hang for ever after a failed sync).
+ * In a synced environment a group of changes is one `batch`, whose promise is the only one lmdb makes for it. `overlappingSync` is
+ * off: then a commit resolves after its sync and a failed sync rejects it (with it on, `flushed` was seen to hang for ever after a
+ * failed sync). Without a sync a commit is a few writes into the page cache: it is made at once, in this thread, because handing
+ * it to lmdb's thread and hearing of it again takes ten times as long as the writes.
  * It leaves the meaning of keys and values, and what follows from a failure, to journal.ts.
  */
 import { crc32 } from 'node:zlib';
@@ -126,14 +128,18 @@ export type Noting = (stamp: Stamp) => Promise<void>;
 class LmdbStore implements Store {
   readonly #env: RootDatabase<Buffer, StoreKey>;
   readonly #path: string;
+  readonly #isSynced: boolean;
   readonly #note: Noting;
+  /** Number of the last commit; -1 when it is to be asked for. */
+  #count = -1;
   /** Checksum of each record; null until they were read. Their sum is the digest. */
   #sums: Map<StoreKey, number> | null = null;
   #digest = 0;
 
-  constructor(env: RootDatabase<Buffer, StoreKey>, path: string, note: Noting) {
+  constructor(env: RootDatabase<Buffer, StoreKey>, path: string, isSynced: boolean, note: Noting) {
     this.#env = env;
     this.#path = path;
+    this.#isSynced = isSynced;
     this.#note = note;
   }
 
@@ -160,6 +166,7 @@ class LmdbStore implements Store {
     records.delete(COUNT_KEY);
     this.#sums = sums;
     this.#digest = digest;
+    this.#count = count;
     return records;
   }
 
@@ -183,8 +190,10 @@ class LmdbStore implements Store {
 
   async commit(ops: readonly StoreOp[]): Promise<void> {
     if (this.#sums === null) this.load();
-    // One commit is under way at a time (group-commit.ts), so the number of the next one is known.
-    const count = this.#stats().lastTxnId + 1;
+    // One commit is under way at a time (group-commit.ts), so the number of the next one is known. lmdb is asked after a failure
+    // only: its statistics walk the list of free pages.
+    if (this.#count < 0) this.#count = this.#stats().lastTxnId;
+    const count = this.#count + 1;
     // Encoded first: an error in the middle of a batch would leave half of it behind.
     const encoded = ops.map(({ key, value }) => ({ key, bytes: value === undefined ? null : encodeValue(key, value) }));
     const bytes = encoded.reduce((sum, op) => sum + (op.bytes?.length ?? 0), 0);
@@ -192,16 +201,20 @@ class LmdbStore implements Store {
     const undo: [StoreKey, number | undefined][] = [];
     const digestBefore = this.#digest;
     for (const { key, bytes } of encoded) undo.push([key, this.#sum(key, bytes?.readUInt32LE(0))]);
+    const change = (): void => {
+      for (const { key, bytes } of encoded) {
+        // Each of these returns the batch's own promise or a settled one.
+        if (bytes === null) void this.#env.remove(key);
+        else void this.#env.put(key, bytes);
+      }
+      void this.#env.put(COUNT_KEY, encodeValue(COUNT_KEY, [count, this.#digest]));
+    };
     try {
-      await this.#env.batch(() => {
-        for (const { key, bytes } of encoded) {
-          // Each of these returns the batch's own promise or a settled one.
-          if (bytes === null) void this.#env.remove(key);
-          else void this.#env.put(key, bytes);
-        }
-        void this.#env.put(COUNT_KEY, encodeValue(COUNT_KEY, [count, this.#digest]));
-      });
+      if (this.#isSynced) await this.#env.batch(change);
+      else this.#env.transactionSync(change);
+      this.#count = count;
     } catch (caught) {
+      this.#count = -1;
       for (const [key, sum] of undo.reverse()) this.#sum(key, sum);
       this.#digest = digestBefore;
       throw await commitError(this.#path, caught, bytes);
@@ -254,7 +267,7 @@ export function openStore(path: string, synced: boolean, note: Noting = () => Pr
       maxDbs: 1,
       maxReaders: 16,
     });
-    return new LmdbStore(env, path, note);
+    return new LmdbStore(env, path, synced, note);
   } catch (cause) {
     throw new TsdlmError('TSDLM_JOURNAL_CORRUPT', `journal ${path} cannot be opened: ${(cause as Error).message}. ${WAY_OUT}`, {
       cause,
