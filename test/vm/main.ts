@@ -19,7 +19,9 @@ const SUITES: Suite[] = [realSuite, o2dlmSuite, cliSuite, examplesSuite, mountSu
 async function main(words: readonly string[]): Promise<number> {
   const suites = SUITES.filter((s) => words.length === 0 || words.some((word) => s.name.includes(word)));
   if (suites.length === 0) {
-    console.log(`no suite is named ${words.join(' or ')}: ${SUITES.map((s) => s.name).join(', ')}`);
+    console.log(
+      `no suite is named ${words.join(' or ')}: ${SUITES.map((s) => s.name).join(', ')} (two machines: npm run test:vm:two)`,
+    );
     return 1;
   }
   const why = missing();
