@@ -14,7 +14,16 @@ import { monotonicMs } from './clock.js';
 import type { Connection, Welcome } from './connection.js';
 import type { LockHandle } from './handle.js';
 import { openConnection } from './open.js';
-import { type ConnectOptions, checkDomain, checkMode, checkName, checkTimeout, checkWhy, type LockOptions } from './options.js';
+import {
+  type CancelSignal,
+  type ConnectOptions,
+  checkDomain,
+  checkMode,
+  checkName,
+  checkTimeout,
+  checkWhy,
+  type LockOptions,
+} from './options.js';
 import { signalReason } from './pending.js';
 import { clientSocketPath } from './socket-path.js';
 
@@ -159,7 +168,7 @@ export class Client implements AsyncDisposable {
     return connection;
   }
 
-  async #whenConnected(timeout: number | undefined, signal: AbortSignal | undefined): Promise<Connection> {
+  async #whenConnected(timeout: number | undefined, signal: CancelSignal | undefined): Promise<Connection> {
     if (this.#isClosed) throw new TsdlmError('TSDLM_DAEMON_UNREACHABLE', 'this client was closed');
     if (!this.#reconnect) {
       throw this.#connection?.error ?? new TsdlmError('TSDLM_DAEMON_UNREACHABLE', 'the connection to the daemon is gone');

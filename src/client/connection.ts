@@ -19,7 +19,7 @@ import { LOCK_LVB, LOCK_NODE_OWNED, LOCK_TRY } from '../protocol/peer-messages.j
 import { monotonicMs } from './clock.js';
 import { type GrantedFields, type HandleHost, LockHandle, notHeld } from './handle.js';
 import { defaultAbortBefore, LeaseWatch } from './lease-watch.js';
-import { type ConvertOptions, checkLvb, checkMode, checkTimeout, type LockOptions } from './options.js';
+import { type CancelSignal, type ConvertOptions, checkLvb, checkMode, checkTimeout, type LockOptions } from './options.js';
 import { type Answer, PendingTable, signalReason } from './pending.js';
 import { planOf } from './reclaim.js';
 import { done, LockRequest, type LockRequestHost, OtherRequest, ReleaseRequest, strange } from './requests.js';
@@ -283,7 +283,7 @@ export class Connection implements HandleHost, LockRequestHost, ResumptionHost {
   }
 
   /** Why no request can be made now, or null. */
-  #refusal(signal: AbortSignal | undefined): TsdlmError | null {
+  #refusal(signal: CancelSignal | undefined): TsdlmError | null {
     if (!this.#isUp) return this.#unreachable();
     return signal?.aborted === true ? signalReason(signal) : null;
   }
@@ -291,7 +291,7 @@ export class Connection implements HandleHost, LockRequestHost, ResumptionHost {
   /** The promise of the answer to a request that was just pushed. `limitMs` 0 = however long it takes. */
   #answerTo<T>(
     message: ClientMessage & { rid: number },
-    signal: AbortSignal | undefined,
+    signal: CancelSignal | undefined,
     limitMs: number,
     settle: (answer: Answer, wasCancelled: boolean) => T | PromiseLike<T>,
   ): Promise<T> {

@@ -6,4 +6,4 @@ export { Client, connect } from './client.js';
 export { monotonicMs } from './clock.js';
 export type { HandleEvents, LockHandle, LvbStateName, SuspendReason } from './handle.js';
 export { defaultAbortBefore } from './lease-watch.js';
-export type { ConnectOptions, ConvertOptions, LockOptions } from './options.js';
+export type { CancelSignal, ConnectOptions, ConvertOptions, LockOptions } from './options.js';

@@ -14,9 +14,17 @@ export interface ConnectOptions {
   connectTimeout?: number;
 }
 
+/** What is used of an AbortSignal. Something that asks for very many locks may have a cheaper one. */
+export interface CancelSignal {
+  readonly aborted: boolean;
+  readonly reason: unknown;
+  addEventListener(type: 'abort', listener: () => void, options?: { once?: boolean }): void;
+  removeEventListener(type: 'abort', listener: () => void): void;
+}
+
 export interface ConvertOptions {
-  /** Ends the wait: the request is withdrawn and rejects with TSDLM_CANCELLED. */
-  signal?: AbortSignal;
+  /** Ends the wait: the request is withdrawn and rejects with TSDLM_CANCELLED. An AbortSignal is one. */
+  signal?: CancelSignal;
   /** Milliseconds after which the request rejects with TSDLM_TIMEOUT. Default: wait for ever. */
   timeout?: number;
   /** Do not wait: TSDLM_CONFLICT when somebody is in the way. */

@@ -12,6 +12,7 @@ import type { ClientMessage, DaemonMessage } from '../protocol/client-messages.j
 import { errorCodeOf, TsdlmError } from '../protocol/errors.js';
 import { IdMap } from '../protocol/id-map.js';
 import { monotonicMs } from './clock.js';
+import type { CancelSignal } from './options.js';
 
 export type Answer = Extract<DaemonMessage, { k: 'DaemonGranted' | 'DaemonDenied' | 'DaemonDone' | 'DaemonAdminReply' }>;
 
@@ -95,7 +96,7 @@ export class PendingTable {
   }
 
   /** `limitMs`: when the request is given up; 0 = never. */
-  add(rid: number, entry: Entry, signal: AbortSignal | undefined, limitMs: number): void {
+  add(rid: number, entry: Entry, signal: CancelSignal | undefined, limitMs: number): void {
     if (limitMs === 0) this.#patient.set(rid, entry);
     else {
       entry.due = monotonicMs() + limitMs;
@@ -195,6 +196,6 @@ function outcomeUnknown(cause: TsdlmError): TsdlmError {
 }
 
 /** What a cancelled request rejects with. */
-export function signalReason(signal: AbortSignal | undefined): TsdlmError {
+export function signalReason(signal: CancelSignal | undefined): TsdlmError {
   return new TsdlmError('TSDLM_CANCELLED', 'the request was cancelled by its caller', { cause: signal?.reason });
 }

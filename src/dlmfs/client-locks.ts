@@ -7,6 +7,7 @@
  */
 import type { Client } from '../client/client.js';
 import type { LockHandle } from '../client/handle.js';
+import type { CancelSignal } from '../client/options.js';
 import type { LvbState } from '../master/types.js';
 import { type ErrorCode, TsdlmError } from '../protocol/errors.js';
 import { type Mode, modeFromName, NL } from '../protocol/modes.js';
@@ -67,14 +68,34 @@ interface Request {
   why: string;
 }
 
+/** Withdraws one request. Not an AbortController: each is an event target, and a file needs one per request. */
+class Withdrawal implements CancelSignal {
+  aborted = false;
+  readonly reason = undefined;
+  #listeners: (() => void)[] = [];
+
+  addEventListener(_type: 'abort', listener: () => void): void {
+    this.#listeners.push(listener);
+  }
+  removeEventListener(_type: 'abort', listener: () => void): void {
+    const at = this.#listeners.indexOf(listener);
+    if (at >= 0) this.#listeners.splice(at, 1);
+  }
+  abort(): void {
+    if (this.aborted) return;
+    this.aborted = true;
+    for (const listener of [...this.#listeners]) listener();
+  }
+}
+
 class ClientLock implements ServiceLock {
   readonly #owner: LockOwner;
   #handle: LockHandle | null = null;
-  #abort = new AbortController();
+  #abort = new Withdrawal();
 
   constructor(client: Client, r: Request, owner: LockOwner) {
     this.#owner = owner;
-    client.lock(r.name, r.mode, { domain: r.domain, try: r.isTry, lvb: true, why: r.why, signal: this.#abort.signal }).then(
+    client.lock(r.name, r.mode, { domain: r.domain, try: r.isTry, lvb: true, why: r.why, signal: this.#abort }).then(
       (handle) => this.#granted(handle),
       (error: unknown) => owner.denied(this.#codeOf(error)),
     );
@@ -101,14 +122,14 @@ class ClientLock implements ServiceLock {
 
   /** What the library calls a withdrawn request, and what it rejects with by itself. */
   #codeOf(error: unknown): ErrorCode {
-    return this.#abort.signal.aborted ? 'TSDLM_CANCELLED' : codeOf(error);
+    return this.#abort.aborted ? 'TSDLM_CANCELLED' : codeOf(error);
   }
 
   convert(mode: Mode, isTry: boolean): void {
     const handle = this.#handle;
     if (handle === null) return;
-    this.#abort = new AbortController();
-    handle.convert(mode, { try: isTry, signal: this.#abort.signal }).then(
+    this.#abort = new Withdrawal();
+    handle.convert(mode, { try: isTry, signal: this.#abort }).then(
       () => {
         if (this.#handle !== null) this.#tell(handle);
       },
