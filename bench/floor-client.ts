@@ -40,7 +40,7 @@ export class Floors {
   }
 
   /** Starts a server of one kind and says where it listens. */
-  async server(kind: 'echo' | 'ideal' | 'ninep' | 'watch', over: 'unix' | 'tcp' = 'unix'): Promise<string> {
+  async server(kind: 'echo' | 'ideal' | 'ninep' | 'files' | 'watch', over: 'unix' | 'tcp' = 'unix'): Promise<string> {
     this.last = [];
     const where = over === 'tcp' ? String(await freePort()) : join(this.#dir, `${kind}${this.#count++}`);
     await this.#start([kind, where]);

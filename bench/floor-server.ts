@@ -6,6 +6,7 @@
  *   relay SOCKET PORT TLS frames of the first connection go through another process (kind `far`) and back
  *   far   PORT TLS        the far end of `relay`: an echo over TCP, TLS as between daemons when TLS is 1
  *   ninep SOCKET          9P: answers every request at once with an empty reply of its kind
+ *   files SOCKET          9P: a tree in memory that a kernel can mount (floor-ninep.ts)
  *   watch SOCKET          tells all other connections ("x") the moment it sees a connection that said "h" close
  *
  * SOCKET is a path, or a number for TCP on 127.0.0.1. Prints "ready" when it listens.
@@ -15,6 +16,7 @@ import { createServer as createTlsServer, connect as tlsConnect } from 'node:tls
 import { FrameReader } from '../src/dlmfs/9p-codec.js';
 import { derivePeerKeys, PSK_IDENTITY, TLS_COMMON } from '../src/node/peer-keys.js';
 import { FRAME_BYTES, Frames, LOCK } from './floor-frames.js';
+import { bareFiles } from './floor-ninep.js';
 
 const [kind = '', where = '', ...rest] = process.argv.slice(2);
 const { psk } = derivePeerKeys(Buffer.alloc(32, 7));
@@ -170,6 +172,17 @@ function ninep(socket: Socket): void {
   });
 }
 
+function files(socket: Socket): void {
+  quiet(socket);
+  const answer = bareFiles();
+  const reader = new FrameReader(65_536);
+  socket.on('data', (chunk) => {
+    const out: Buffer[] = [];
+    reader.push(chunk, (frame) => out.push(answer(frame)));
+    if (out.length > 0) socket.write(out.length === 1 ? (out[0] as Buffer) : Buffer.concat(out));
+  });
+}
+
 function watch(): void {
   const watchers = new Set<Socket>();
   listen(
@@ -201,5 +214,6 @@ else if (kind === 'ideal') listen(createServer(ideal), where);
 else if (kind === 'far') far();
 else if (kind === 'relay') relay();
 else if (kind === 'ninep') listen(createServer(ninep), where);
+else if (kind === 'files') listen(createServer(files), where);
 else if (kind === 'watch') watch();
-else throw new Error(`kind '${kind}' must be one of echo, ideal, far, relay, ninep, watch`);
+else throw new Error(`kind '${kind}' must be one of echo, ideal, far, relay, ninep, files, watch`);

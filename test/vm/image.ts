@@ -48,6 +48,7 @@ export function appLayer(base: string): Buffer {
   // The shell's loop needs dd's oflag=nonblock, which busybox's has not, and busybox's shell runs its own dd.
   cpio.copy('usr/bin/dash', which('dash') ?? '/bin/dash', 0o755);
   cpio.copy('usr/bin/dd', which('dd') ?? '/bin/dd', 0o755);
+  cpio.copy('app/turns.py', join(GUEST, 'turns.py'));
   cpio.copy('app/package.json', join(REPO, 'package.json'));
   addTree(cpio, join(REPO, 'dist'), 'app/dist', (path) => DIST.test(path));
   addTree(cpio, join(REPO, 'examples'), 'app/examples', () => true);

@@ -9,12 +9,13 @@ import { missing } from './cache.js';
 import { cliSuite } from './cli.js';
 import { kernelSuite } from './conformance.js';
 import { examplesSuite } from './examples.js';
+import { floorSuite } from './floor.js';
 import { Machine, makeDisk, makeInitrd, workFile } from './machine.js';
 import { mountSuite } from './mount.js';
 import { o2dlmSuite, realSuite } from './real.js';
 import { type Count, checker, type Suite } from './suite.js';
 
-const SUITES: Suite[] = [realSuite, o2dlmSuite, cliSuite, examplesSuite, mountSuite, bridgeSuite, kernelSuite];
+const SUITES: Suite[] = [realSuite, o2dlmSuite, cliSuite, examplesSuite, mountSuite, floorSuite, bridgeSuite, kernelSuite];
 
 async function main(words: readonly string[]): Promise<number> {
   const suites = SUITES.filter((s) => words.length === 0 || words.some((word) => s.name.includes(word)));
