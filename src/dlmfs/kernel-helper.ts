@@ -15,13 +15,8 @@ import { Socket } from 'node:net';
 import { constants } from 'node:os';
 import { promisify } from 'node:util';
 import { KernelFile } from './kernel-file.js';
-import {
-  type KernelErrorShape,
-  type KernelReply,
-  type KernelRequest,
-  type KernelStatShape,
-  LineReader,
-} from './kernel-protocol.js';
+import { type KernelErrorShape, type KernelReply, type KernelRequest, LineReader } from './kernel-protocol.js';
+import type { DlmfsAttributes } from './types.js';
 
 const CONTROL_FD = 3;
 /** Where a command finds the lock that it runs under; see SESSION_FD in the command line. */
@@ -77,7 +72,7 @@ function shape(error: unknown): KernelErrorShape {
   };
 }
 
-function statShape(s: fs.Stats): KernelStatShape {
+function statShape(s: fs.Stats): DlmfsAttributes {
   const { ino, mode, nlink, uid, gid, size, blksize, blocks, atimeMs, mtimeMs, ctimeMs } = s;
   return { ino, mode, nlink, uid, gid, size, blksize, blocks, atimeMs, mtimeMs, ctimeMs };
 }

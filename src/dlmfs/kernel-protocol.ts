@@ -63,20 +63,6 @@ export type KernelReply =
   | { event: 'blocked'; h: number; isBlocked: boolean }
   | { event: 'exit'; code: number | null; signal: string | null };
 
-export interface KernelStatShape {
-  ino: number;
-  mode: number;
-  nlink: number;
-  uid: number;
-  gid: number;
-  size: number;
-  blksize: number;
-  blocks: number;
-  atimeMs: number;
-  mtimeMs: number;
-  ctimeMs: number;
-}
-
 /** Where a file stands in the helper, for `read`: what was read. */
 export interface KernelOpened {
   h: number;

@@ -8,9 +8,10 @@
 import { EX, type Mode, PR } from '../protocol/modes.js';
 import { DlmfsError } from './errno.js';
 import { KernelHelper } from './kernel-client.js';
-import type { KernelOpened, KernelStatShape } from './kernel-protocol.js';
+import type { KernelOpened } from './kernel-protocol.js';
 import {
   type Dlmfs,
+  type DlmfsAttributes,
   type DlmfsHandle,
   type DlmfsOpenOptions,
   type DlmfsStatFs,
@@ -58,7 +59,7 @@ class KernelDlmfs implements Dlmfs {
     return (await this.#helper.request({ op: 'readdir', path: this.#path(path) })) as string[];
   }
   async stat(path: string): Promise<DlmfsStats> {
-    return statsOf((await this.#helper.request({ op: 'stat', path: this.#path(path) })) as KernelStatShape);
+    return statsOf((await this.#helper.request({ op: 'stat', path: this.#path(path) })) as DlmfsAttributes);
   }
   async statfs(path = '/'): Promise<DlmfsStatFs> {
     return (await this.#helper.request({ op: 'statfs', path: this.#path(path) })) as DlmfsStatFs;
@@ -172,7 +173,7 @@ class KernelHandle implements DlmfsHandle {
 
   async stat(): Promise<DlmfsStats> {
     this.#check('fstat');
-    return statsOf((await this.#helper.request({ op: 'fstat', h: this.#h })) as KernelStatShape);
+    return statsOf((await this.#helper.request({ op: 'fstat', h: this.#h })) as DlmfsAttributes);
   }
   async truncate(length = 0): Promise<void> {
     this.#check('ftruncate');
@@ -202,7 +203,7 @@ function levelOf(flags: string | number): Mode {
   return ['r', 'rs', 'sr'].includes(flags) ? PR : EX;
 }
 
-function statsOf(s: KernelStatShape): DlmfsStats {
+function statsOf(s: DlmfsAttributes): DlmfsStats {
   return {
     ...s,
     isDirectory: () => (s.mode & S_IFMT) === S_IFDIR,

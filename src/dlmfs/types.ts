@@ -43,7 +43,8 @@ export const S_IFREG = 0o100000;
 /** Which backend serves the calls. */
 export type DlmfsBackend = 'kernel' | 'tsdlm';
 
-export interface DlmfsStats {
+/** What stat says, as plain data. */
+export interface DlmfsAttributes {
   ino: number;
   /** Type and permission bits. */
   mode: number;
@@ -58,6 +59,9 @@ export interface DlmfsStats {
   atimeMs: number;
   mtimeMs: number;
   ctimeMs: number;
+}
+
+export interface DlmfsStats extends DlmfsAttributes {
   isDirectory(): boolean;
   isFile(): boolean;
 }
