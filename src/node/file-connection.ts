@@ -65,6 +65,8 @@ export class FileConnection {
 
   #onData = (chunk: Buffer): void => {
     if (this.#isOver) return;
+    // The answers that come at once go out below, together.
+    this.#isFlushing = true;
     const isOk = this.#reader.push(chunk, (frame) => {
       if (this.#isOver) return;
       this.#host.guard(() => this.session.receive(frame));

@@ -8,7 +8,8 @@
  * In a synced environment a group of changes is one `batch`, whose promise is the only one lmdb makes for it. `overlappingSync` is
  * off: then a commit resolves after its sync and a failed sync rejects it (with it on, `flushed` was seen to hang for ever after a
  * failed sync). Without a sync a commit is a few writes into the page cache: it is made at once, in this thread, because handing
- * it to lmdb's thread and hearing of it again takes ten times as long as the writes.
+ * it to lmdb's thread and hearing of it again takes ten times as long as the writes. On a disk where such writes wait after all
+ * that would hold up leases and everybody's locks: after one that took long, lmdb's thread makes them for a while.
  * It leaves the meaning of keys and values, and what follows from a failure, to journal.ts.
  */
 import { crc32 } from 'node:zlib';
@@ -70,6 +71,10 @@ export function decodeValue(key: StoreKey, bytes: Buffer, path: string): unknown
   }
 }
 
+/** A commit without sync that took so long waited for a disk. */
+const SLOW_COMMIT_MS = 20;
+/** For so long after that, commits do not wait in the main thread. */
+const SLOW_FOR_MS = 60_000;
 /** A commit rewrites a handful of pages besides what it adds. */
 const SMALL_CHANGE_BYTES = 64 * 1024;
 /**
@@ -132,6 +137,8 @@ class LmdbStore implements Store {
   readonly #note: Noting;
   /** Number of the last commit; -1 when it is to be asked for. */
   #count = -1;
+  /** Until then no commit is made in this thread, on `performance.now()`. */
+  #slowUntil = 0;
   /** Checksum of each record; null until they were read. Their sum is the digest. */
   #sums: Map<StoreKey, number> | null = null;
   #digest = 0;
@@ -210,8 +217,11 @@ class LmdbStore implements Store {
       void this.#env.put(COUNT_KEY, encodeValue(COUNT_KEY, [count, this.#digest]));
     };
     try {
-      if (this.#isSynced) await this.#env.batch(change);
+      const began = performance.now();
+      if (this.#isSynced || began < this.#slowUntil) await this.#env.batch(change);
       else this.#env.transactionSync(change);
+      const ended = performance.now();
+      if (ended - began > SLOW_COMMIT_MS) this.#slowUntil = ended + SLOW_FOR_MS;
       this.#count = count;
     } catch (caught) {
       this.#count = -1;
