@@ -80,6 +80,10 @@ function requireDirectory(dir: string): void {
   const wrong = (why: string): never => {
     throw new TsdlmError('TSDLM_BAD_ARGUMENT', `${dir} ${why}`);
   };
+  // First of all: a mount whose daemon is gone gives EIO even for a stat.
+  const there = mountedAt(dir);
+  if (there !== null && there.type === '9p') wrong(`is a mount of ${there.source} already: tsdlm umount ${dir}`);
+  if (there !== null && there.type === 'ocfs2_dlmfs') wrong("is the kernel's own dlmfs: mount at another directory");
   try {
     if (!lstatSync(dir).isDirectory()) wrong('is no directory');
   } catch (error) {
@@ -91,9 +95,6 @@ function requireDirectory(dir: string): void {
     }
   }
   if (realpathSync(dir) !== dir) wrong(`leads to ${realpathSync(dir)} by a symbolic link: name that directory`);
-  const there = mountedAt(dir);
-  if (there !== null && there.type === '9p') wrong(`is a mount of ${there.source} already: tsdlm umount ${dir}`);
-  if (there !== null && there.type === 'ocfs2_dlmfs') wrong("is the kernel's own dlmfs: mount at another directory");
 }
 
 /** Runs mount(8) or umount(8); what they complain of becomes our error. */

@@ -111,9 +111,28 @@ async function helpers(m: Machine, what: string): Promise<string[]> {
   return [...out.matchAll(/^ *(\d+) /gm)].map((match) => match[1] ?? '');
 }
 
+/** Ignores what asks it to end; leaves the time of its last turn (CLOCK_MONOTONIC, seconds) in a file, whole at any moment. */
+const STUBBORN = `
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("running", flush=True)
+while True:
+    with open(sys.argv[1] + ".new", "w") as f:
+        f.write(repr(time.monotonic()))
+    os.rename(sys.argv[1] + ".new", sys.argv[1])
+    time.sleep(0.01)
+`;
+
+/** Seconds against the deadline, in words. */
+function ago(time: number, deadline: number): string {
+  const ms = Math.round((time - deadline) * 1000);
+  return ms < 0 ? `${-ms} ms before the deadline` : `${ms} ms after it`;
+}
+
 export const bridgeSuite: Suite = {
   name: 'bridge',
-  run: async (m, check) => {
+  limitMs: 900_000,
+  run: async (m, check, report) => {
     await m.sh(`cat >/root/tsdlm.conf <<'END'\n${CLUSTER}END\nchmod 600 /root/tsdlm.conf; mkdir -p /dlm/web /run/a /run/b`);
     const a = new Node(m, 'a');
     const b = new Node(m, 'b');
@@ -207,16 +226,31 @@ export const bridgeSuite: Suite = {
       'rule 5: tsdlmd is killed: the kernel lock stays until the deadline its owner was told, and goes then',
       async () => {
         await a.up();
-        const p = a.lock('d', '--', 'sh', '-c', 'echo running; trap "echo ending; exit 1" TERM; while :; do sleep 0.1; done');
+        // Its command cannot be asked to end, so it lives as long as any can: until the wrapper's SIGKILL.
+        const p = a.lock('d', '--', 'python3', '-c', STUBBORN, '/tmp/alive');
         await p.expect(/running/, PATIENCE_MS);
         await m.sh(`kill -KILL ${a.process?.pid}`);
         equal(await tryOpen(m, '/dlm/web/d', 'ex'), 'failed ETXTBSY');
         // Waits in the kernel until the helper lets go.
         const h = holder(m, '/dlm/web/d', 'ex');
-        await h.expect(/held/, PATIENCE_MS);
-        const over = await p.result(100);
-        ok(over.code !== null, 'the command was ended before');
+        const held = Number((await h.expect(/held \d+ at ([\d.]+)/, PATIENCE_MS))[1]);
+        const lastAlive = Number(await m.sh('cat /tmp/alive'));
         await letGo(m, h, '/dlm/web/d');
+        const letGoAt = /let-go (\d+) names at ([\d.]+), deadline ([\d.]+)/.exec(
+          await m.sh('cat /var/lib/tsdlm-a/bridge.sock.log'),
+        );
+        ok(letGoAt !== null, 'the helper says when it let go');
+        const [deadline, gone] = [Number(letGoAt[3]) / 1000, Number(letGoAt[2]) / 1000];
+        report(
+          `     on one clock: the command's last sign of life ${ago(lastAlive, deadline)}, the helper lets go ${ago(gone, deadline)}, the kernel's user is granted ${ago(held, deadline)}`,
+        );
+        ok(lastAlive < deadline, 'the command ended before the deadline');
+        ok(deadline <= gone && gone <= held, 'the kernel lock was kept to the deadline');
+        // SIGKILL comes from the wrapper alone.
+        const { code } = await p.result(PATIENCE_MS);
+        equal(code, 76, p.err);
+        match(p.err, /SIGKILL to the command/);
+        p.close();
       },
     );
     await check('a daemon that comes back re-attaches or starts anew, and locks work', async () => {

@@ -1,11 +1,12 @@
 /** `tsdlm lock --dlmfs` and `lvb --dlmfs` on the real one, with no daemon anywhere; openDlmfs finds it. */
-import { equal, match, ok } from 'node:assert/strict';
+import { equal, match } from 'node:assert/strict';
 import { APP } from './image.js';
 import { holder, tryOpen } from './real.js';
 import type { Suite } from './suite.js';
 
 export const cliSuite: Suite = {
   name: 'cli',
+  limitMs: 300_000,
   run: async (m, check) => {
     await m.sh('mkdir -p /dlm2/cli');
     await check('a lock in the kernel is held while it is held, and nothing of it is kept', async () => {
@@ -106,6 +107,9 @@ export const cliSuite: Suite = {
       equal(code, 69);
       match(err, /no dlmfs at \/tmp: tmpfs is mounted there/);
     });
-    ok((await m.sh('rmdir /dlm/cli /dlm2/cli; true')) !== null);
+    await check('of all this no name is left behind in the kernel', async () => {
+      for (const dir of ['/dlm/cli', '/dlm2/cli']) equal(await m.sh(`ls -a ${dir} | grep -v '^[.]*$'; true`), '', dir);
+      await m.sh('rmdir /dlm/cli /dlm2/cli');
+    });
   },
 };

@@ -173,6 +173,8 @@ export class Machine {
 
   /** Starts a program in the guest. */
   start(argv: readonly string[], options: { env?: Record<string, string>; uid?: number } = {}): GuestProcess {
+    // A case that goes on after its machine was ended must not wait for answers.
+    if (this.#isOver) throw new Error(`machine ${this.node} has ended`);
     return new GuestProcess(connect(this.#port, '127.0.0.1'), { argv, env: options.env ?? {}, uid: options.uid ?? 0 });
   }
 

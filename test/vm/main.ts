@@ -1,8 +1,10 @@
 /**
  * `npm run test:vm [-- word...]`: what is proved only against the real thing, the kernel's ocfs2_dlmfs and its 9P client.
  *
- * One machine runs the suites one after the other (those whose name contains one of the words). TSDLM_VM_CONSOLE=1 shows
- * what the guest prints. Without qemu or the image (npm run setup:vm) it says so and skips.
+ * One machine runs the suites one after the other (those whose name contains one of the words); after a suite that failed the
+ * next one gets a fresh machine, so that one fault is told once. Each suite has a time limit, so the whole run ends in a known time
+ * with its summary line. TSDLM_VM_CONSOLE=1 shows what the guest prints. Without qemu or the image (npm run setup:vm) it says so
+ * and skips.
  */
 import { bridgeSuite } from './bridge.js';
 import { missing } from './cache.js';
@@ -13,9 +15,66 @@ import { floorSuite } from './floor.js';
 import { Machine, makeDisk, makeInitrd, workFile } from './machine.js';
 import { mountSuite } from './mount.js';
 import { o2dlmSuite, realSuite } from './real.js';
-import { type Count, checker, type Suite } from './suite.js';
+import { Checker, type Count, type Suite } from './suite.js';
 
 const SUITES: Suite[] = [realSuite, o2dlmSuite, cliSuite, examplesSuite, mountSuite, floorSuite, bridgeSuite, kernelSuite];
+
+const secondsSince = (started: number): number => Math.round((performance.now() - started) / 1000);
+
+/** The machine that suites share. */
+class Machines {
+  #machine: Machine | null = null;
+  readonly #disk = makeDisk(workFile('disk'));
+  readonly #initrd = makeInitrd(workFile('initrd'));
+
+  async get(): Promise<Machine> {
+    if (this.#machine !== null) return this.#machine;
+    const started = performance.now();
+    this.#machine = await Machine.boot({ disk: this.#disk, initrd: this.#initrd });
+    console.log(`the machine is up after ${secondsSince(started)} s`);
+    return this.#machine;
+  }
+
+  /** The next suite gets another one. */
+  async end(): Promise<void> {
+    await this.#machine?.end();
+    this.#machine = null;
+  }
+}
+
+async function runSuite(suite: Suite, machines: Machines, count: Count): Promise<void> {
+  const failed = count.failed;
+  const started = performance.now();
+  const checker = new Checker(suite.name, count);
+  let timer: NodeJS.Timeout | undefined;
+  const limit = new Promise<never>((_, reject) => {
+    timer = setTimeout(
+      () => reject(new Error(`not done within ${suite.limitMs / 1000} s; under way: ${checker.current || 'nothing'}`)),
+      suite.limitMs,
+    );
+  });
+  let console_ = '';
+  // What goes wrong outside of a case fails the suite, not the run.
+  try {
+    const machine = await machines.get();
+    const work = suite.run(machine, checker.check, (text) => checker.report(text));
+    try {
+      await Promise.race([work, limit]);
+    } finally {
+      console_ = machine.console;
+    }
+  } catch (error) {
+    checker.fail('the suite itself', error);
+  }
+  clearTimeout(timer);
+  // What of it still goes on has nothing more to say.
+  checker.close();
+  const isBad = count.failed > failed;
+  console.log(`     ${suite.name}: ${secondsSince(started)} s of at most ${suite.limitMs / 1000} s${isBad ? ', FAILED' : ''}`);
+  if (!isBad) return;
+  console.log(`     the guest's last words:\n${console_.slice(-1500).replace(/^/gm, '       ')}`);
+  await machines.end();
+}
 
 async function main(words: readonly string[]): Promise<number> {
   const suites = SUITES.filter((s) => words.length === 0 || words.some((word) => s.name.includes(word)));
@@ -30,37 +89,27 @@ async function main(words: readonly string[]): Promise<number> {
     console.log(`skipped: ${why}\n0 passed, 0 failed, ${suites.length} skipped`);
     return 0;
   }
+  const started = performance.now();
   const count: Count = { passed: 0, failed: 0, skipped: 0 };
-  const disk = makeDisk(workFile('disk'));
-  const initrd = makeInitrd(workFile('initrd'));
-  let machine: Machine | null = null;
+  const machines = new Machines();
   try {
-    const started = performance.now();
-    machine = await Machine.boot({ disk, initrd });
-    console.log(`the machine is up after ${Math.round((performance.now() - started) / 1000)} s`);
     for (const suite of suites) {
       const reason = suite.skip?.() ?? null;
-      if (reason !== null) {
+      if (reason === null) await runSuite(suite, machines, count);
+      else {
         count.skipped++;
         console.log(`skip ${suite.name}: ${reason}`);
-        continue;
       }
-      const check = checker(suite.name, count);
-      // What goes wrong outside of a case fails the suite, not the run.
-      const failed = count.failed;
-      try {
-        await suite.run(machine, check, (text) => console.log(text));
-      } catch (error) {
-        await check('the suite itself', () => Promise.reject(error));
-      }
-      if (count.failed > failed)
-        console.log(`     the guest's last words:\n${machine.console.slice(-1500).replace(/^/gm, '       ')}`);
     }
   } finally {
-    await machine?.end();
+    await machines.end();
   }
-  console.log(`${count.passed} passed, ${count.failed} failed${count.skipped > 0 ? `, ${count.skipped} skipped` : ''}`);
-  return count.failed === 0 && count.passed > 0 ? 0 : 1;
+  const { passed, failed, skipped } = count;
+  const more = skipped > 0 ? `, ${skipped} skipped` : '';
+  console.log(`${passed} passed, ${failed} failed${more}; ${suites.length} suites in ${secondsSince(started)} s`);
+  return failed === 0 && passed > 0 ? 0 : 1;
 }
 
-process.exitCode = await main(process.argv.slice(2));
+const code = await main(process.argv.slice(2));
+// What a suite that ran out of time still waits for is not waited for here.
+process.exit(code);

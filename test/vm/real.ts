@@ -4,7 +4,10 @@ import { readStamp } from './cache.js';
 import type { GuestProcess, Machine } from './machine.js';
 import type { Suite } from './suite.js';
 
-/** A small program in the guest that opens a lock and holds it until its input ends: "held MS" or "failed ERRNO". */
+/**
+ * A small program in the guest that opens a lock and holds it until its input ends: "held MS at TIME" (CLOCK_MONOTONIC in
+ * seconds) or "failed ERRNO". What goes wrong later is an answer, "error ERRNO", and ends nothing.
+ */
 const HOLD = `
 import os, sys, time, errno
 flags = {"pr": os.O_RDONLY, "ex": os.O_RDWR}[sys.argv[2]] | os.O_CREAT | (os.O_NONBLOCK if "try" in sys.argv[3:] else 0)
@@ -15,17 +18,21 @@ try:
 except OSError as e:
     print("failed", errno.errorcode.get(e.errno, e.errno), flush=True)
     sys.exit(1)
-print("held", int((time.monotonic() - t) * 1000), flush=True)
+now = time.monotonic()
+print("held", int((now - t) * 1000), "at", repr(now), flush=True)
 for line in sys.stdin:
     verb, _, rest = line.strip().partition(" ")
-    if verb == "write":
-        os.pwrite(fd, rest.encode(), 0)
-    if verb == "read":
-        print("value", os.pread(fd, 64, 0).rstrip(bytes(1)).decode(), flush=True)
     if verb == "close":
         break
-    if verb != "read":
-        print("done", verb, flush=True)
+    try:
+        if verb == "write":
+            os.pwrite(fd, rest.encode(), 0)
+        if verb == "read":
+            print("value", os.pread(fd, 64, 0).rstrip(bytes(1)).decode(), flush=True)
+        else:
+            print("done", verb, flush=True)
+    except OSError as e:
+        print("error", errno.errorcode.get(e.errno, e.errno), flush=True)
 os.close(fd)
 print("closed", flush=True)
 `;
@@ -46,6 +53,7 @@ export async function tryOpen(machine: Machine, path: string, mode: 'pr' | 'ex')
 
 export const realSuite: Suite = {
   name: 'real',
+  limitMs: 60_000,
   run: async (m, check) => {
     await check('/dlm is the real ocfs2_dlmfs', async () => {
       match(await m.sh('cat /proc/mounts'), /ocfs2_dlmfs/);
@@ -87,6 +95,7 @@ export const realSuite: Suite = {
 
 export const o2dlmSuite: Suite = {
   name: 'o2dlm',
+  limitMs: 60_000,
   skip: () => (readStamp()?.hasO2dlm === true ? null : 'libo2dlm could not be linked here'),
   run: async (m, check) => {
     await check('libo2dlm works on the real one', async () => {

@@ -7,6 +7,8 @@ export interface Suite {
   name: string;
   /** Why it cannot run here, or null. */
   skip?: () => string | null;
+  /** Some three times what it takes under emulation on an idle machine: more is a fault. */
+  limitMs: number;
   run: (machine: Machine, check: Check, report: Report) => Promise<void>;
 }
 
@@ -19,16 +21,50 @@ export interface Count {
   skipped: number;
 }
 
-export function checker(suite: string, count: Count): Check {
-  return async (name, run) => {
+/** Runs the cases of one suite, tells of each and counts. */
+export class Checker {
+  /** The case under way. */
+  current = '';
+  readonly #suite: string;
+  readonly #count: Count;
+  #isClosed = false;
+
+  constructor(suite: string, count: Count) {
+    this.#suite = suite;
+    this.#count = count;
+  }
+
+  check: Check = async (name, run) => {
+    // A suite that ran out of time: nothing more is begun.
+    if (this.#isClosed) throw new Error('this suite is over');
     const started = performance.now();
+    this.current = name;
     try {
       await run();
-      count.passed++;
-      console.log(`ok   ${suite}: ${name} (${Math.round(performance.now() - started)} ms)`);
+      if (this.#isClosed) return;
+      this.#count.passed++;
+      console.log(`ok   ${this.#suite}: ${name} (${Math.round(performance.now() - started)} ms)`);
     } catch (error) {
-      count.failed++;
-      console.log(`FAIL ${suite}: ${name}\n${String((error as Error).stack ?? error).replace(/^/gm, '       ')}`);
+      this.fail(name, error);
     }
+    this.current = '';
   };
+
+  fail(name: string, error: unknown): void {
+    if (this.#isClosed) return;
+    this.#count.failed++;
+    console.log(`FAIL ${this.#suite}: ${name}\n${String((error as Error).stack ?? error).replace(/^/gm, '       ')}`);
+  }
+
+  report(text: string): void {
+    if (!this.#isClosed) console.log(text);
+  }
+
+  close(): void {
+    this.#isClosed = true;
+  }
+}
+
+export function checker(suite: string, count: Count): Check {
+  return new Checker(suite, count).check;
 }
