@@ -8,101 +8,97 @@
  * kernel's lock free when the core grants it. Where the kernel refuses, the core's grant is taken back before anyone heard of it.
  *
  * The kernel's locks are in a process of their own (helper-core.ts), which is told what is wanted per name: the most that any
- * owner of this node needs. Locks of other domains pass through untouched.
+ * owner of this node needs. Locks of other domains pass through untouched. This file is the door; how the two parts of a lock come and
+ * go is kernel-part.ts, and what is known of the helper helper-side.ts.
  */
-import type { CoreApi } from '../core/types.js';
 import { FILE_LOCK_BYTES_MAX } from '../dlmfs/types.js';
 import type { ClaimedLock, LocalEvents, LocalLock, LockOptions } from '../master/types.js';
 import type { ErrorCode } from '../protocol/errors.js';
 import type { Millis } from '../protocol/ids.js';
 import { LVB_BYTES } from '../protocol/limits.js';
-import { EX, type Mode, NL, PR } from '../protocol/modes.js';
-import { BridgedLock } from './bridged-lock.js';
-import { type BridgedName, BridgedNames } from './bridged-names.js';
-import type { BridgeLink, LinkEvents } from './link.js';
-import type { FromHelper } from './protocol.js';
+import { EX, type Mode, NL } from '../protocol/modes.js';
+import { BridgedLock, plainOf } from './bridged-lock.js';
+import { BridgedNames } from './bridged-names.js';
+import { HelperSide } from './helper-side.js';
+import { type HelperState, KernelPart } from './kernel-part.js';
+import { type BridgeOptions, type BridgeStatus, type OwnerCore, Timers } from './options.js';
+import { ToldDeadline } from './told-deadline.js';
 
-/** What owners ask of the core; the bridge offers the same. */
-export type OwnerCore = Pick<
-  CoreApi,
-  'holdUntil' | 'isSuspended' | 'lock' | 'reclaim' | 'convert' | 'unlock' | 'cancel' | 'writeLvb' | 'setInUse'
->;
-
-/** A try that the kernel has not answered by then cannot be decided: there a try may wait for the node itself. */
-const TRY_MS_MAX = 1000;
-/** A node's own lock that the kernel refuses is asked for again. */
-const RETRY_MS = 1000;
-/** Until a helper is attached requests wait; then they are refused. */
-const START_MS_MAX = 10_000;
-
-export interface BridgeOptions {
-  core: OwnerCore;
-  /** Where events go: the doors. */
-  events: LocalEvents;
-  /** The core's clock. */
-  now: () => Millis;
-  /** A time of the core's clock on CLOCK_MONOTONIC. */
-  toMonotonic: (time: Millis) => Millis;
-  /** Bridged domains. */
-  domains: ReadonlySet<string>;
-  /** Opens the link; its events may come from then on. */
-  link: (events: LinkEvents) => BridgeLink;
-  /** For how long an owner of before a restart may still come and claim what it had. */
-  claimMs: number;
-  /** Names of node-owned locks in the journal, "domain/name": they will be claimed. */
-  journaled: ReadonlySet<string>;
-  /** Runs what calls the core; a broken invariant in it ends the daemon. */
-  step: (work: () => void) => void;
-  log: (level: 'info' | 'warn' | 'error', event: string, data: Record<string, unknown>) => void;
-}
-
-export interface BridgeStatus {
-  state: 'starting' | 'up' | 'down';
-  why: string;
-  /** Names held in the kernel. */
-  held: number;
-}
+/** How long the end of a clean restart waits until the helper knows the deadline. */
+const TELL_MS_MAX = 2000;
 
 export class Bridge implements OwnerCore, LocalEvents {
   readonly #o: BridgeOptions;
-  readonly #link: BridgeLink;
   readonly #names: BridgedNames;
-  #isAttached = false;
-  /** null = not known yet, '' = usable. */
-  #why: string | null = null;
-  #timers = new Set<NodeJS.Timeout>();
+  readonly #state: HelperState = { isAttached: false, isAwaited: true };
+  readonly #told: ToldDeadline;
+  readonly #timers: Timers;
+  readonly #part: KernelPart;
+  readonly #helper: HelperSide;
 
   constructor(options: BridgeOptions) {
     this.#o = options;
+    const journaled = new Set(options.journaled);
+    const told = new ToldDeadline(options.toldUntil);
+    const timers = new Timers(options.step);
+    this.#told = told;
+    this.#timers = timers;
     this.#names = new BridgedNames({
-      send: (message) => this.#link.send(message),
-      settle: (name) => this.#settle(name),
-      defer: (work) => void this.#later(0, work),
+      send: (message) => this.#helper.send(message),
+      settle: (name) => this.#part.settle(name),
+      defer: (work) => void timers.later(0, work),
     });
-    this.#link = options.link({
-      attached: (names) => options.step(() => this.#attached(names)),
-      message: (message) => options.step(() => this.#message(message)),
-      detached: (why) => options.step(() => this.#detached(why)),
+    this.#part = new KernelPart({
+      ...options,
+      names: this.#names,
+      helper: this.#state,
+      told,
+      timers,
+      gone: (lock) => {
+        if (lock.nodeOwned) journaled.delete(`${lock.domain}/${lock.name}`);
+      },
     });
-    this.#later(START_MS_MAX, () => {
-      if (this.#why === null) this.#setState('the bridge helper does not answer');
+    this.#helper = new HelperSide({
+      bridge: options,
+      names: this.#names,
+      part: this.#part,
+      state: this.#state,
+      told,
+      timers,
+      journaled,
     });
   }
 
   get status(): BridgeStatus {
-    const state = this.#why === null ? 'starting' : this.#why === '' ? 'up' : 'down';
-    return { state, why: this.#why ?? '', held: this.#names.heldCount };
+    const { why } = this.#helper;
+    const state = why === null ? 'starting' : why === '' ? 'up' : 'down';
+    return { state, why: why ?? '', held: this.#names.heldCount };
+  }
+
+  /** Settles when it is known which helper there is: before that no owner may hear of this daemon (rule 5). */
+  get ready(): Promise<void> {
+    return this.#helper.ready;
   }
 
   /** After a clean stop: nothing is held any more, so the helper ends too. */
   close(): void {
-    for (const timer of this.#timers) clearTimeout(timer);
-    this.#link.close();
+    this.#timers.close();
+    this.#helper.close();
   }
 
-  /** Holds of this node end at `until`, on the core's clock: told to the helper before any owner hears of it (rule 5). */
-  lease(until: Millis): void {
-    if (until > 0 && this.#isAttached) this.#link.send({ k: 'until', until: this.#o.toMonotonic(until) });
+  /** Holds of this node end at `until`, on the core's clock. Returns what owners may be told of it: what the helper knows. */
+  lease(until: Millis): Millis {
+    return this.#helper.lease(until);
+  }
+
+  /** The deadline of a clean restart, as owners may be told it: resolves once the helper knows it, or with less when it does not read. */
+  async restarting(until: Millis): Promise<Millis> {
+    const end = performance.now() + TELL_MS_MAX;
+    for (;;) {
+      const told = this.#helper.lease(until);
+      if (told >= until || performance.now() >= end) return told;
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
   }
 
   /** What the core says of its locks for the record of a restart, with the owners as their doors know them. */
@@ -112,8 +108,9 @@ export class Bridge implements OwnerCore, LocalEvents {
 
   // What owners ask.
 
+  /** Never more than the helper knows. */
   get holdUntil(): Millis {
-    return this.#o.core.holdUntil;
+    return this.#told.limit(this.#o.core.holdUntil, this.#state.isAttached);
   }
   get isSuspended(): boolean {
     return this.#o.core.isSuspended;
@@ -139,7 +136,13 @@ export class Bridge implements OwnerCore, LocalEvents {
     const lock = new BridgedLock({ ...claim, mode: (claim.mode >= 0 ? claim.mode : claim.want) as Mode });
     lock.told = claim.mode;
     lock.deadline = claim.deadline;
-    lock.isClaim = claim.mode > NL;
+    lock.isClaim = claim.mode > NL && !claim.nodeOwned;
+    if (lock.isClaim) {
+      // However long the core takes to confirm it: what the helper has kept for it is not given up meanwhile.
+      lock.need = claim.mode;
+      this.#names.add(lock);
+      this.#timers.later(0, () => this.#part.checkClaim(lock));
+    }
     lock.real = this.#o.core.reclaim(now, { ...claim, ctx: lock });
     return lock;
   }
@@ -172,7 +175,7 @@ export class Bridge implements OwnerCore, LocalEvents {
       this.#o.core.unlock(now, real ?? lock, o);
       return;
     }
-    this.#clearTimer(lock);
+    this.#part.clearTimer(lock);
     if (lock.need === EX && o.lvbInvalid === true) this.#value(lock, new Uint8Array(LVB_BYTES));
     else if (lock.need === EX && o.lvb) this.#value(lock, o.lvb);
     lock.phase = 'dropping';
@@ -182,8 +185,8 @@ export class Bridge implements OwnerCore, LocalEvents {
 
   cancel(now: Millis, lock: LocalLock): void {
     if (!(lock instanceof BridgedLock)) this.#o.core.cancel(now, lock);
-    else if (lock.phase === 'taking') this.#fail(lock, 'TSDLM_CANCELLED');
-    else if (lock.phase === 'core' && lock.real !== null) this.#o.core.cancel(now, lock.real);
+    else if (lock.phase === 'taking' && !lock.isClaim) this.#part.fail(lock, 'TSDLM_CANCELLED');
+    else if ((lock.phase === 'core' || lock.isClaim) && lock.real !== null) this.#o.core.cancel(now, lock.real);
     // Anything else is being answered already.
   }
 
@@ -204,6 +207,14 @@ export class Bridge implements OwnerCore, LocalEvents {
       this.#o.events.granted(real);
       return;
     }
+    // Its owner was told that it is lost: taken back at its deadline.
+    if (lock.isLost) return;
+    if (lock.isClaim && lock.phase === 'dropping') {
+      // Given up while it was being claimed: the release follows.
+      lock.isClaim = false;
+      this.#o.events.granted(lock);
+      return;
+    }
     if (lock.phase === 'undoing') {
       lock.phase = 'held';
       this.#o.events.denied(lock, lock.failed);
@@ -214,17 +225,20 @@ export class Bridge implements OwnerCore, LocalEvents {
     const name = this.#names.add(lock);
     if (lock.isJournaled && lock.told < 0) {
       // Whoever took it counts on it already: the kernel's part is taken again behind the scenes.
-      this.#finish(lock, name);
+      this.#part.finish(lock, name);
       this.#names.sync(name);
-    } else if (lock.need < 0 || (this.#isAttached && name.covers(lock.need))) this.#finish(lock, name);
-    else if (lock.isClaim) {
+    } else if (lock.need < 0 || (this.#state.isAttached && name.covers(lock.need))) {
+      const wasClaim = lock.isClaim;
+      this.#part.finish(lock, name);
+      if (wasClaim) this.#names.sync(name);
+    } else if (lock.isClaim) {
       lock.phase = 'taking';
-      this.#later(0, () => this.#checkClaim(lock, name));
-    } else if (lock.told >= lock.need) this.#finish(lock, name);
+      this.#timers.later(0, () => this.#part.checkClaim(lock));
+    } else if (lock.told >= lock.need) this.#part.finish(lock, name);
     else {
       lock.phase = 'taking';
-      if (this.#isDown) this.#later(0, () => this.#failIfTaking(lock, 'TSDLM_BRIDGE_DOWN'));
-      else this.#take(lock, name);
+      if (this.#helper.isDown) this.#timers.later(0, () => this.#part.failIfTaking(lock, 'TSDLM_BRIDGE_DOWN'));
+      else this.#part.take(lock, name);
     }
   }
 
@@ -234,9 +248,11 @@ export class Bridge implements OwnerCore, LocalEvents {
       this.#o.events.denied(real, code);
       return;
     }
-    if (lock.told < 0 || lock.isClaim) this.#forget(lock);
+    const { isLost } = lock;
+    if (lock.isClaim || isLost) this.#part.lostInCore(lock);
+    else if (lock.told < 0) this.#part.forget(lock);
     else lock.phase = 'held';
-    this.#o.events.denied(lock, code);
+    if (!isLost) this.#o.events.denied(lock, code);
   }
 
   released(real: LocalLock): void {
@@ -244,7 +260,7 @@ export class Bridge implements OwnerCore, LocalEvents {
     if (lock === null) this.#o.events.released(real);
     else {
       const { phase, failed, isLost } = lock;
-      this.#forget(lock);
+      this.#part.forget(lock);
       if (isLost) return;
       if (phase === 'undoing') this.#o.events.denied(lock, failed);
       else this.#o.events.released(lock);
@@ -265,7 +281,7 @@ export class Bridge implements OwnerCore, LocalEvents {
       return;
     }
     const { isLost } = lock;
-    this.#forget(lock);
+    this.#part.lostInCore(lock);
     if (!isLost) this.#o.events.lost(lock, code);
   }
 
@@ -276,15 +292,11 @@ export class Bridge implements OwnerCore, LocalEvents {
     return this.#o.domains.has(domain) && !name.startsWith('$');
   }
 
-  get #isDown(): boolean {
-    return this.#why !== null && this.#why !== '';
-  }
-
   /** Why nobody can have a lock of this name here. */
   #refusal(name: string): ErrorCode | null {
     if (Buffer.byteLength(name) > FILE_LOCK_BYTES_MAX) return 'TSDLM_NAME_TOO_LONG';
     if (name === '.' || name === '..' || name.includes('/') || name.includes('\0')) return 'TSDLM_BAD_ARGUMENT';
-    return this.#isDown ? 'TSDLM_BRIDGE_DOWN' : null;
+    return this.#helper.isDown ? 'TSDLM_BRIDGE_DOWN' : null;
   }
 
   /** The lock that the core speaks of; one that it has from the journal is new to us. Null: not bridged. */
@@ -301,210 +313,12 @@ export class Bridge implements OwnerCore, LocalEvents {
     return lock;
   }
 
-  #take(lock: BridgedLock, name: BridgedName): void {
-    const { deadline, isTry } = lock;
-    const isAlone = [...name.locks].every((other) => other === lock || other.phase !== 'taking');
-    const left = isTry ? TRY_MS_MAX : deadline > 0 ? Math.max(1, deadline - this.#o.now()) : 0;
-    if (left > 0)
-      lock.timer = this.#later(left, () =>
-        this.#failIfTaking(lock, isTry ? (isAlone ? 'TSDLM_UNAVAILABLE' : 'TSDLM_CONFLICT') : 'TSDLM_TIMEOUT'),
-      );
-    if (this.#isAttached) this.#names.sync(name);
-  }
-
-  /** The kernel has what the lock needs. */
-  #finish(lock: BridgedLock, name: BridgedName): void {
-    this.#clearTimer(lock);
-    lock.phase = 'held';
-    lock.isClaim = false;
-    lock.told = lock.real?.mode ?? -1;
-    lock.setValue(name.value);
-    this.#o.events.granted(lock);
-    const { bast } = lock;
-    lock.bast = -1;
-    if (bast >= 0) this.#o.events.bast(lock, bast as Mode);
-  }
-
-  #failIfTaking(lock: BridgedLock, code: ErrorCode): void {
-    if (lock.phase === 'taking') this.#fail(lock, code);
-  }
-
-  /** The kernel does not grant what the core has granted: taken back there. The owner hears of it when that is done. */
-  #fail(lock: BridgedLock, code: ErrorCode): void {
-    const { real } = lock;
-    if (real === null) return;
-    this.#clearTimer(lock);
-    lock.phase = 'undoing';
-    lock.failed = code;
-    lock.need = lock.told > NL ? lock.told : -1;
-    this.#names.drop(lock, () => {
-      if (lock.told < 0) this.#o.core.unlock(this.#o.now(), real);
-      else this.#o.core.convert(this.#o.now(), real, lock.told as Mode, { try: false, deadline: 0, lvb: null });
-    });
-  }
-
-  /** What an owner of before a restart claims must have been kept by the helper all the time (rule 5). */
-  #checkClaim(lock: BridgedLock, name: BridgedName): void {
-    if (lock.phase !== 'taking' || !this.#isAttached) return;
-    lock.isClaim = false;
-    if (name.covers(lock.need)) this.#finish(lock, name);
-    else this.#lose(lock, 'the kernel lock of before the restart is gone');
-  }
-
-  /** The owner cannot have it any more, but it may act until its deadline: the core's lock stays until then (rule 11). */
-  #lose(lock: BridgedLock, why: string): void {
-    const { real } = lock;
-    if (real === null || lock.isLost) return;
-    this.#o.log('error', 'bridge-lost', { domain: lock.domain, name: lock.name, why });
-    this.#clearTimer(lock);
-    lock.isLost = true;
-    lock.need = -1;
-    this.#names.forget(lock);
-    const until = this.#o.core.holdUntil;
-    this.#o.events.lost(lock, 'TSDLM_BRIDGE_DOWN');
-    const release = (): void => {
-      if (lock.real === null) return;
-      if (this.#o.now() < until) this.#later(until - this.#o.now(), release);
-      else this.#o.core.unlock(this.#o.now(), real);
-    };
-    this.#later(Math.max(1, until - this.#o.now()), release);
-  }
-
   #value(lock: BridgedLock, value: Uint8Array): void {
     lock.setValue(value);
     this.#names.value(lock, value);
-  }
-
-  #forget(lock: BridgedLock): void {
-    this.#clearTimer(lock);
-    lock.need = -1;
-    lock.real = null;
-    this.#names.forget(lock);
-  }
-
-  /** The helper has answered for a name. */
-  #settle(name: BridgedName): void {
-    for (const lock of [...name.locks]) {
-      if (lock.phase === 'taking' && !lock.isClaim && name.covers(lock.need)) this.#finish(lock, name);
-    }
-  }
-
-  // The helper.
-
-  #attached(names: Extract<FromHelper, { k: 'hello' }>['names']): void {
-    this.#isAttached = true;
-    this.#o.log('info', 'bridge-attached', { names: names.length });
-    this.lease(this.#o.core.holdUntil);
-    this.#names.attached(names);
-    for (const name of this.#names.all()) {
-      for (const lock of [...name.locks]) if (lock.isClaim) this.#checkClaim(lock, name);
-      this.#settle(name);
-      if (name.locks.size > 0) this.#names.sync(name);
-    }
-    // What nobody claims was a session's whose last deadline passes meanwhile; the journal's locks come by themselves.
-    this.#later(this.#o.claimMs, () => {
-      for (const name of this.#names.all()) {
-        const isExpected = name.isForever && this.#o.journaled.has(`${name.domain}/${name.name}`);
-        if (name.locks.size === 0 && !isExpected) this.#names.sync(name);
-      }
-    });
-  }
-
-  #message(m: FromHelper): void {
-    switch (m.k) {
-      case 'have':
-        this.#names.have(m);
-        return;
-      case 'refused': {
-        const name = this.#names.refused(m);
-        if (name === null) return;
-        if (!m.isBusy) this.#o.log('warn', 'bridge-refused', { domain: m.domain, name: m.name, why: m.why });
-        for (const lock of [...name.locks]) {
-          if (lock.phase !== 'taking' || name.covers(lock.need)) continue;
-          // An upgrade is a try in the kernel, whatever its owner asked for: two that wait for each other would never notice.
-          if (!m.isBusy) this.#fail(lock, 'TSDLM_BRIDGE_DOWN');
-          else if (lock.isTry || lock.told >= PR) this.#fail(lock, 'TSDLM_CONFLICT');
-        }
-        this.#retry(name);
-        return;
-      }
-      case 'blocked':
-        for (const lock of [...(this.#names.find(m.domain, m.name)?.locks ?? [])]) {
-          if (lock.phase === 'held' && lock.need >= PR) this.#o.events.bast(lock, EX);
-        }
-        return;
-      case 'state':
-        this.#setState(m.why);
-        return;
-      case 'hello':
-        return;
-    }
-  }
-
-  /** Somebody still wants more than the kernel has: asks again, at once for owners that wait, with a pause for the node's own. */
-  #retry(name: BridgedName): void {
-    const locks = [...name.locks].filter((lock) => !name.covers(lock.need));
-    if (locks.some((lock) => lock.phase === 'taking')) this.#names.sync(name);
-    else if (locks.length > 0) this.#later(RETRY_MS, () => this.#names.sync(name));
-  }
-
-  #setState(why: string): void {
-    if (this.#why === why) return;
-    this.#why = why;
-    if (why === '') {
-      this.#o.log('info', 'bridge-up', {});
-      return;
-    }
-    this.#o.log('error', 'bridge-down', { why });
-    for (const name of this.#names.all()) {
-      for (const lock of [...name.locks]) this.#failIfTaking(lock, 'TSDLM_BRIDGE_DOWN');
-    }
-  }
-
-  /** What the helper held is gone with it: the kernel may give it to others at any time. */
-  #detached(why: string): void {
-    this.#setState(why);
-    if (!this.#isAttached) return;
-    this.#isAttached = false;
-    for (const name of this.#names.detached()) {
-      for (const lock of [...name.locks]) {
-        if (lock.need < PR || lock.told < PR || lock.phase === 'dropping') continue;
-        // Nobody can be told that a node's own lock is lost: it is taken again as soon as that is possible.
-        if (lock.nodeOwned) this.#o.log('error', 'bridge-broken', { domain: lock.domain, name: lock.name, why });
-        else this.#lose(lock, why);
-      }
-    }
-  }
-
-  #later(ms: number, work: () => void): NodeJS.Timeout {
-    const timer = setTimeout(() => {
-      this.#timers.delete(timer);
-      this.#o.step(work);
-    }, ms);
-    this.#timers.add(timer);
-    return timer;
-  }
-
-  #clearTimer(lock: BridgedLock): void {
-    if (lock.timer === null) return;
-    clearTimeout(lock.timer);
-    this.#timers.delete(lock.timer);
-    lock.timer = null;
   }
 }
 
 function asBridged(lock: LocalLock): { real: LocalLock | null } {
   return lock instanceof BridgedLock ? lock : { real: null };
-}
-
-function plainOf({ domain, name, mode, want, nodeOwned, door, who, why }: LocalLock): {
-  domain: string;
-  name: string;
-  mode: Mode;
-  nodeOwned: boolean;
-  door: string;
-  who: string;
-  why: string;
-} {
-  return { domain, name, mode: (mode >= 0 ? mode : want) as Mode, nodeOwned, door, who, why };
 }

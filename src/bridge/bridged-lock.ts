@@ -10,8 +10,9 @@ import type { Mode } from '../protocol/modes.js';
  * held      its owner was told `told`, and the kernel has at least that
  * dropping  its owner gives it up (or mode down): the kernel first, then the core
  * undoing   the kernel refused: taken back from the core, and then its owner hears `failed`
+ * lost      the core has it no more and its owner was told so; the kernel keeps it until the owner's deadline
  */
-export type Phase = 'core' | 'taking' | 'held' | 'dropping' | 'undoing';
+export type Phase = 'core' | 'taking' | 'held' | 'dropping' | 'undoing' | 'lost';
 
 export class BridgedLock implements LocalLock {
   real: LocalLock | null = null;
@@ -31,7 +32,7 @@ export class BridgedLock implements LocalLock {
   isJournaled = false;
   /** Its owner held it before a restart of the daemon. */
   isClaim = false;
-  /** Its owner was told that it is lost; only the core's lock is left, until the deadline. */
+  /** Its owner was told that it is lost; only one of the two parts is left, until the deadline. */
   isLost = false;
   /** A blocking notice that came before the owner was told of its grant. */
   bast: Mode | -1 = -1;
@@ -110,4 +111,17 @@ export class BridgedLock implements LocalLock {
   get why(): string {
     return this.#fallback.why;
   }
+}
+
+/** What a lock is called and whose it is, of one that the core has from its journal. */
+export function plainOf({ domain, name, mode, want, nodeOwned, door, who, why }: LocalLock): {
+  domain: string;
+  name: string;
+  mode: Mode;
+  nodeOwned: boolean;
+  door: string;
+  who: string;
+  why: string;
+} {
+  return { domain, name, mode: (mode >= 0 ? mode : want) as Mode, nodeOwned, door, who, why };
 }

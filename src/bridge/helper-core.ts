@@ -12,6 +12,8 @@ import { BRIDGE_VERSION, type FromHelper, type ToHelper } from './protocol.js';
 
 /** How often the mounts are looked at. */
 const CHECK_MS = 1000;
+/** Locks are kept so much past the deadline: owners read the same clock, but none reads it at the same instant. */
+const SLACK_MS = 10;
 
 export interface HelperCoreOptions {
   files: KernelFiles;
@@ -19,6 +21,7 @@ export interface HelperCoreOptions {
   now: () => number;
   /** Nothing is held and no daemon is connected: the process may end. */
   onIdle: () => void;
+  log?: (line: string) => void;
 }
 
 export class HelperCore {
@@ -43,10 +46,14 @@ export class HelperCore {
     this.#stopTimer();
   }
 
-  /** The daemon is gone. What sessions hold is theirs until the deadline. */
-  disconnect(): void {
+  /**
+   * The daemon is gone, and all that it sent was received. What sessions hold is theirs until the deadline. `isAlone`: no other one is
+   * there already.
+   */
+  disconnect(isAlone = true): void {
     this.#send = null;
-    this.#wait();
+    for (const state of [...this.#names.values()]) state.withdraw();
+    if (isAlone) this.#wait();
   }
 
   receive(m: ToHelper): void {
@@ -65,6 +72,9 @@ export class HelperCore {
         return;
       case 'until':
         this.#until = Math.max(this.#until, m.until);
+        return;
+      case 'ping':
+        this.#send?.({ k: 'pong' });
         return;
     }
   }
@@ -87,7 +97,12 @@ export class HelperCore {
   }
 
   #hello(version: number, domains: string[]): void {
-    const names = [...this.#names.values()].map(({ domain, name, level, isForever }) => ({ domain, name, level, isForever }));
+    const names = [...this.#names.values()].map(({ domain, name, kept, isForever }) => ({
+      domain,
+      name,
+      level: kept,
+      isForever,
+    }));
     this.#send?.({ k: 'hello', version: BRIDGE_VERSION, names });
     if (version !== BRIDGE_VERSION) return;
     this.#domains = domains;
@@ -135,10 +150,11 @@ export class HelperCore {
 
   #wait(): void {
     if (this.#endIfIdle()) return;
-    const left = this.#until - this.#o.now();
+    const end = this.#until + SLACK_MS;
+    const left = end - this.#o.now();
     this.#timer = setTimeout(
       () => {
-        if (this.#o.now() < this.#until) this.#wait();
+        if (this.#o.now() < end) this.#wait();
         else this.#letGo();
       },
       Math.max(1, Math.min(left, 60_000)),
@@ -146,7 +162,9 @@ export class HelperCore {
   }
 
   #letGo(): void {
-    for (const state of [...this.#names.values()]) if (!state.isForever) state.want(-1, false, 0);
+    const over = [...this.#names.values()].filter((state) => !state.isForever);
+    this.#o.log?.(`let-go ${over.length} names at ${this.#o.now()}, deadline ${this.#until}`);
+    for (const state of over) state.want(-1, false, 0);
   }
 
   #endIfIdle(): boolean {

@@ -6,9 +6,9 @@
  * Prints one line when it listens. Ends when no daemon is connected and nothing is held.
  */
 import { unlinkSync } from 'node:fs';
-import { createServer, type Socket } from 'node:net';
+import { createServer } from 'node:net';
 import { HelperCore } from './helper-core.js';
-import { type FromHelper, MessageLines, type ToHelper } from './protocol.js';
+import { HelperDoor } from './helper-door.js';
 import { RealFiles } from './real-files.js';
 
 const [path = '', users = '', own = ''] = process.argv.slice(2);
@@ -26,40 +26,23 @@ function end(): void {
   process.kill(process.pid, 'SIGKILL');
 }
 
+function say(text: string): void {
+  process.stderr.write(`tsdlm bridge: ${text}\n`);
+}
+
 const core = new HelperCore({
   files: new RealFiles(users, own),
   now: () => Number(process.hrtime.bigint() / 1000n) / 1000,
   onIdle: end,
+  log: say,
 });
-let current: Socket | null = null;
 let lonely: NodeJS.Timeout | null = setTimeout(end, LONELY_MS);
+const door = new HelperDoor(core, say);
 
-const server = createServer((socket) => {
+const server = createServer({ pauseOnConnect: true }, (socket) => {
   if (lonely !== null) clearTimeout(lonely);
   lonely = null;
-  current?.destroy();
-  current = socket;
-  const lines = new MessageLines<ToHelper>((message) => {
-    if (current === socket) core.receive(message);
-  });
-  socket.setEncoding('utf8');
-  socket.on('data', (chunk: string) => {
-    try {
-      lines.push(chunk);
-    } catch (error) {
-      process.stderr.write(`tsdlm bridge: ${(error as Error).message}\n`);
-      socket.destroy();
-    }
-  });
-  const gone = (): void => {
-    if (current !== socket) return;
-    current = null;
-    core.disconnect();
-  };
-  socket.on('end', gone);
-  socket.on('error', gone);
-  socket.on('close', gone);
-  core.connect((message: FromHelper) => socket.write(`${JSON.stringify(message)}\n`));
+  door.accept(socket);
 });
 
 // Only the daemon, or the deadline, ends this process.
@@ -68,7 +51,7 @@ process.stdout.on('error', () => {});
 process.stderr.on('error', () => {});
 process.umask(0o177);
 server.on('error', (error) => {
-  process.stderr.write(`tsdlm bridge: ${error.message}\n`);
+  say(error.message);
   process.exit(1);
 });
 server.listen(path, () => process.stdout.write('listening\n'));

@@ -2,7 +2,9 @@
  * The daemon's connection to its bridge helper: finds the one that is there, or starts one.
  *
  * A helper of an earlier daemon is listening on the socket and may hold locks: it is always tried first. A helper of another
- * version is left alone; it ends by itself when its deadline is over, and then one of ours is started.
+ * version is left alone; it ends by itself when its deadline is over, and then one of ours is started. Nor is another one started
+ * beside one that does not answer: a helper that was killed while a call of it waits in the kernel is dead to us, but keeps its
+ * files, and its socket, until that call returns.
  */
 import { spawn } from 'node:child_process';
 import { closeSync, openSync, unlinkSync } from 'node:fs';
@@ -15,10 +17,16 @@ const HELPER = fileURLToPath(new URL('./helper.js', import.meta.url));
 const THREADS = 256;
 const RETRY_MS = 500;
 const START_MS_MAX = 30_000;
+const PING_MS = 1000;
+/** A helper that says nothing for so long is none: it was stopped, or was killed while one of its calls waits in the kernel. */
+const SILENCE_MS_MAX = 10_000;
 
 /** What the bridge needs of its link; tests connect it to a HelperCore directly. */
 export interface BridgeLink {
-  send(message: ToHelper): void;
+  /** True when this message, and all before it, would reach the helper even if this process were killed now. */
+  send(message: ToHelper): boolean;
+  /** Gives the present helper up; another connection is tried. */
+  drop(why: string): void;
   close(): void;
 }
 
@@ -28,6 +36,10 @@ export interface LinkEvents {
   message(message: FromHelper): void;
   /** The helper has ended, or cannot be had. What it held is no longer held for sure. Another one is tried. */
   detached(why: string): void;
+  /** Nobody listens: there is no helper, so none holds anything. One will be started. */
+  absent(): void;
+  /** All that was sent would reach the helper now. */
+  drained(): void;
 }
 
 export interface HelperLinkOptions {
@@ -38,6 +50,8 @@ export interface HelperLinkOptions {
   own: string;
   domains: string[];
   events: LinkEvents;
+  /** How long the helper may say nothing, for tests. */
+  silenceMs?: number;
 }
 
 export class HelperLink implements BridgeLink {
@@ -45,14 +59,32 @@ export class HelperLink implements BridgeLink {
   #socket: Socket | null = null;
   #timer: NodeJS.Timeout | null = null;
   #isClosed = false;
+  /** Something that was sent is still in this process. */
+  #isFull = false;
+  /** Why the present connection is being given up. */
+  #dropped = '';
 
   constructor(options: HelperLinkOptions) {
     this.#o = options;
     this.#connect(true);
   }
 
-  send(message: ToHelper): void {
-    this.#socket?.write(`${JSON.stringify(message)}\n`);
+  send(message: ToHelper): boolean {
+    const socket = this.#socket;
+    if (socket === null) return false;
+    socket.write(`${JSON.stringify(message)}\n`, () => {
+      if (!this.#isFull || socket !== this.#socket || socket.writableLength > 0) return;
+      this.#isFull = false;
+      this.#o.events.drained();
+    });
+    const isOut = socket.writableLength === 0;
+    if (!isOut) this.#isFull = true;
+    return isOut;
+  }
+
+  drop(why: string): void {
+    this.#dropped = why;
+    this.#socket?.destroy();
   }
 
   close(): void {
@@ -65,33 +97,58 @@ export class HelperLink implements BridgeLink {
   #connect(mayStart: boolean): void {
     const socket = connect(this.#o.socket);
     let isAttached = false;
+    let isStrange = false;
+    let failed: NodeJS.ErrnoException | null = null;
+    let heard = performance.now();
+    const { events } = this.#o;
     const lines = new MessageLines<FromHelper>((message) => {
       if (message.k !== 'hello') {
-        if (isAttached) this.#o.events.message(message);
+        if (isAttached) events.message(message);
       } else if (message.version === BRIDGE_VERSION) {
         isAttached = true;
-        this.#o.events.attached(message.names);
+        events.attached(message.names);
       } else {
-        this.#o.events.detached(
-          `a bridge helper of version ${message.version} still holds locks; this daemon speaks ${BRIDGE_VERSION}`,
-        );
+        isStrange = true;
+        events.detached(`a bridge helper of version ${message.version} still holds locks; this daemon speaks ${BRIDGE_VERSION}`);
         socket.destroy();
       }
     });
+    const pinger = setInterval(() => {
+      if (performance.now() - heard > (this.#o.silenceMs ?? SILENCE_MS_MAX)) {
+        this.#dropped = 'the bridge helper does not answer';
+        socket.destroy();
+      } else if (isAttached) this.send({ k: 'ping' });
+    }, PING_MS).unref();
     socket.setEncoding('utf8');
     socket.on('connect', () => {
       this.#socket = socket;
+      this.#isFull = false;
+      heard = performance.now();
       this.send({ k: 'hello', version: BRIDGE_VERSION, domains: this.#o.domains });
     });
-    socket.on('data', (chunk: string) => lines.push(chunk));
-    socket.on('error', () => {});
+    socket.on('data', (chunk: string) => {
+      heard = performance.now();
+      lines.push(chunk);
+    });
+    socket.on('error', (error: NodeJS.ErrnoException) => {
+      failed = error;
+    });
     socket.on('close', () => {
+      clearInterval(pinger);
       const was = this.#socket === socket;
       if (was) this.#socket = null;
       if (this.#isClosed) return;
-      if (was && isAttached) this.#o.events.detached('the bridge helper has ended');
-      if (!was && mayStart) this.#start();
-      else this.#timer = setTimeout(() => this.#connect(true), RETRY_MS);
+      const isAbsent = failed?.code === 'ENOENT' || failed?.code === 'ECONNREFUSED';
+      if (!was && isAbsent && mayStart) {
+        events.absent();
+        this.#start();
+        return;
+      }
+      const why =
+        this.#dropped || (was ? 'the bridge helper has ended' : `no bridge helper can be reached: ${failed?.message ?? ''}`);
+      this.#dropped = '';
+      if (!isStrange) events.detached(why);
+      this.#timer = setTimeout(() => this.#connect(true), RETRY_MS);
     });
   }
 

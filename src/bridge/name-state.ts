@@ -54,6 +54,19 @@ export class NameState {
     return this.#hold?.mode ?? -1;
   }
 
+  /** What it has and keeps: a step down is under way as soon as it is wanted. */
+  get kept(): Level {
+    return this.#want < this.level ? this.#want : this.level;
+  }
+
+  /** Who wanted more is gone: nobody waits for it any more, and nobody is to be answered. */
+  withdraw(): void {
+    this.#isAnswered = true;
+    if (this.#want <= this.level) return;
+    this.#want = this.level;
+    this.#step();
+  }
+
   want(level: Level, isTry: boolean, seq: number): void {
     this.#want = level;
     this.#isTry = isTry;

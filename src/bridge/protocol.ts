@@ -7,7 +7,7 @@
 import type { Mode } from '../protocol/modes.js';
 
 /** Raised with any change of these messages: a helper of another version is left to end by itself. */
-export const BRIDGE_VERSION = 1;
+export const BRIDGE_VERSION = 2;
 
 /** Nothing at all; else PR or EX. */
 export type Level = -1 | Mode;
@@ -20,9 +20,12 @@ export type ToHelper =
   /** To be the value block of what is held in EX; base64 of 64 bytes. */
   | { k: 'value'; domain: string; name: string; value: string }
   /** What sessions hold is theirs until then, CLOCK_MONOTONIC in milliseconds. */
-  | { k: 'until'; until: number };
+  | { k: 'until'; until: number }
+  /** To be answered at once. */
+  | { k: 'ping' };
 
 export type FromHelper =
+  /** `level`: what it has and keeps until the daemon wants less. */
   | { k: 'hello'; version: number; names: { domain: string; name: string; level: Level; isForever: boolean }[] }
   /** `value`: the value block as it was read with a raise, else null. */
   | { k: 'have'; domain: string; name: string; level: Level; seq: number; value: string | null }
@@ -31,7 +34,8 @@ export type FromHelper =
   /** Somebody in the kernel waits for what is held here. */
   | { k: 'blocked'; domain: string; name: string }
   /** Why nothing can be taken now; '' = it can. */
-  | { k: 'state'; why: string };
+  | { k: 'state'; why: string }
+  | { k: 'pong' };
 
 /** Calls `message` for each complete line. Throws on a line that is too long or no JSON. */
 export class MessageLines<T> {

@@ -229,7 +229,14 @@ export class Daemon {
 
   #toMonotonic = (time: number): number => time - this.#clock.ahead;
 
+  /** Owners are told when their holds end. */
+  #tellLease(until: number, isSuspended: boolean): void {
+    this.#sessions.lease(until <= 0 ? 0 : this.#toMonotonic(until), isSuspended);
+  }
+
   async #open(): Promise<void> {
+    // No owner hears of this daemon before it is known what the bridge's helper has kept (rule 5).
+    await this.#bridge?.ready;
     await this.#sessions.listen();
     await this.#files.listen();
     if (this.#peers) {
@@ -357,8 +364,7 @@ export class Daemon {
       },
       distrusted: (why) => this.#distrusted(why),
       lease: (until, isSuspended) => {
-        this.#bridge?.lease(until);
-        this.#sessions.lease(until === 0 ? 0 : this.#toMonotonic(until), isSuspended);
+        this.#tellLease(this.#bridge?.lease(until) ?? until, isSuspended);
       },
       viewChanged: (view) => {
         log('info', 'view', {
@@ -434,7 +440,9 @@ export class Daemon {
           domains,
           events,
         }),
-      claimMs: Math.max(toldUntil - this.#now(), config.limits.leaseMs) + config.limits.marginMs,
+      toldUntil,
+      claimMs: config.limits.marginMs,
+      leaseMoved: () => this.#tellLease(this.#bridge?.holdUntil ?? 0, this.#core.isSuspended),
       journaled: new Set(this.#journal.loadNodeOwned().map((r) => `${r.domain}/${r.name}`)),
       step: (work) => this.#step(work),
       log,
@@ -557,8 +565,8 @@ export class Daemon {
     if (why === null) {
       const { until } = this.#departure;
       this.#o.log.info('restarting', { forMs: Math.round(until - this.#now()) });
-      this.#bridge?.lease(until);
-      await this.#sessions.restarting(this.#toMonotonic(until));
+      const told = (await this.#bridge?.restarting(until)) ?? until;
+      await this.#sessions.restarting(this.#toMonotonic(told));
     } else {
       // Owners count on their leases only: whoever finds the next daemon in time keeps what it has, as after a crash.
       this.#o.log.warn('restarts-uncleanly', { why });

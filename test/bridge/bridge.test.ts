@@ -3,7 +3,7 @@ import t, { type Test } from 'tap';
 import { Bridge } from '../../src/bridge/bridge.js';
 import { HelperCore } from '../../src/bridge/helper-core.js';
 import type { BridgeLink, LinkEvents } from '../../src/bridge/link.js';
-import type { FromHelper } from '../../src/bridge/protocol.js';
+import type { FromHelper, ToHelper } from '../../src/bridge/protocol.js';
 import type { LocalEvents, LocalLock, LockOptions } from '../../src/master/types.js';
 import { EX, type Mode, NL, PR } from '../../src/protocol/modes.js';
 import { FakeCore } from '../fixtures/fake-core.js';
@@ -24,6 +24,14 @@ class World {
   link: LinkEvents | null = null;
   helperEnded = 0;
   now = 1000;
+  /** What a daemon before may have told. */
+  toldUntil = 0;
+  /** Later deadlines that owners may be told after all. */
+  readonly leases: number[] = [];
+  isFull = false;
+  /** There is no helper. */
+  isAbsent = false;
+  readonly unsent: ToHelper[] = [];
 
   constructor() {
     this.bridge = this.newBridge();
@@ -55,7 +63,9 @@ class World {
       toMonotonic: (time) => time,
       domains: new Set(['web']),
       link: (link) => this.connect(link),
+      toldUntil: this.toldUntil,
       claimMs: 100,
+      leaseMoved: () => this.leases.push(this.bridge.holdUntil),
       journaled: new Set(journaled),
       step: (work) => work(),
       log: (_level, event) => this.logged.push(event),
@@ -67,6 +77,10 @@ class World {
   /** Both directions take a turn of the event loop, as a socket does. */
   connect(link: LinkEvents): BridgeLink {
     this.link = link;
+    if (this.isAbsent) {
+      setImmediate(() => link.absent());
+      return { send: () => false, drop: () => {}, close: () => {} };
+    }
     const { helper } = this;
     const deliver = (m: FromHelper): void => {
       setImmediate(() => {
@@ -76,8 +90,17 @@ class World {
       });
     };
     helper.connect(deliver);
-    setImmediate(() => helper.receive({ k: 'hello', version: 1, domains: ['web'] }));
-    return { send: (m) => setImmediate(() => helper.receive(m)), close: () => helper.disconnect() };
+    setImmediate(() => helper.receive({ k: 'hello', version: 2, domains: ['web'] }));
+    return {
+      send: (m) => {
+        // What is in a full socket has not left the daemon: it goes with it.
+        if (this.isFull) this.unsent.push(m);
+        else setImmediate(() => helper.receive(m));
+        return !this.isFull;
+      },
+      drop: (why) => link.detached(why),
+      close: () => helper.disconnect(),
+    };
   }
 
   ask(id: string, mode: Mode, more: Partial<LockOptions> = {}): LocalLock {
@@ -103,6 +126,25 @@ class World {
   async up(): Promise<this> {
     await until('up', () => this.bridge.status.state === 'up');
     return this;
+  }
+
+  /** The daemon is killed and another one comes, with a core that confirms any claim. */
+  async restart(leaseUntil = 1500): Promise<void> {
+    await this.quiet();
+    this.link = null;
+    this.bridge.close();
+    this.told.length = 0;
+    const core = new FakeCore(leaseUntil);
+    core.reclaim = (now, claim) => core.lock(now, { ...claim, mode: EX, try: false, lvb: false, deadline: 0 });
+    Object.assign(this, { core });
+    this.bridge = this.newBridge();
+  }
+
+  /** An owner of before claims its EX. */
+  claim(id: string, name: string): void {
+    const rest = { id: 9, want: -1 as const, te: 1, tc: 1, se: 0, sc: 0, lvbState: 0 as const, value: null, isDirty: false };
+    const more = { nodeOwned: false, lvb: false, who: '', why: '', deadline: 0, ctx: { id } };
+    this.bridge.reclaim(this.now, { ...rest, ...more, domain: 'web', name, mode: EX });
   }
 
   /** Nothing comes any more. */
@@ -275,12 +317,16 @@ t.test("rule 5: the kernel's value block is the value block, zeros are none", as
   t.same([e.lvbState, e.lvb], [0, null]);
 });
 
-t.test('a lost lock is given up in the kernel', async (t) => {
+t.test('rule 11: a lost lock is given up in the kernel, but not before the deadline that its owner was told', async (t) => {
   const w = await world(t);
   w.ask('a', EX);
+  w.ask('n', EX, { name: 'never-told' });
   await w.hears('a granted 2');
   w.core.loseAll();
   await w.hears('a lost TSDLM_LOST');
+  await w.quiet();
+  t.equal(w.kernel.level('bridge', 'web', 'r'), EX, 'its owner may not have read that yet');
+  w.now = 1501;
   await until('free', () => w.kernel.level('bridge', 'web', 'r') === NL);
 });
 
@@ -302,7 +348,7 @@ t.test('rule 5: when the daemon dies the helper keeps the locks until the last t
   w.ask('n', EX, { name: 'node', nodeOwned: true });
   await w.hears('a granted 2');
   await w.hears('n granted 2');
-  w.bridge.lease(w.now + 520);
+  t.equal(w.bridge.lease(w.now + 520), w.now + 520);
   await w.quiet();
   w.link = null;
   w.bridge.close();
@@ -322,31 +368,10 @@ t.test('rule 5: a daemon that comes back re-attaches before any claim; what nobo
   await w.hears('orphan granted 2');
   w.bridge.lease(w.now + 1e6);
   await w.quiet();
-  w.bridge.close();
-  w.told.length = 0;
   const ops = w.kernel.ops.length;
   // The new daemon's core hears of the claims before the helper is attached.
-  const fresh = new FakeCore(1e9);
-  Object.assign(w, { core: fresh });
-  fresh.reclaim = ((now: number, claim: { domain: string; name: string; ctx: unknown }) =>
-    fresh.lock(now, { ...claim, mode: EX, try: false, nodeOwned: false, lvb: false, who: '', why: '', deadline: 0 })) as never;
-  w.bridge = w.newBridge();
-  const claim = (name: string): void => {
-    const ctx = { id: name };
-    const rest = { id: 9, want: -1 as const, te: 1, tc: 1, se: 0, sc: 0, lvbState: 0 as const, value: null, isDirty: false };
-    w.bridge.reclaim(w.now, {
-      ...rest,
-      domain: 'web',
-      name,
-      mode: EX,
-      nodeOwned: false,
-      lvb: false,
-      who: '',
-      why: '',
-      deadline: 0,
-      ctx,
-    });
-  };
+  await w.restart(1e9);
+  const claim = (name: string): void => w.claim(name, name);
   claim('claimed');
   claim('never-had');
   t.same(w.told, []);
@@ -360,11 +385,106 @@ t.test('rule 5: a daemon that comes back re-attaches before any claim; what nobo
   );
 });
 
+t.test('rule 5: owners are told no deadline that the helper does not know', async (t) => {
+  const w = await world(t);
+  w.ask('a', EX);
+  await w.hears('a granted 2');
+  t.equal(w.bridge.holdUntil, 1500);
+  // The helper reads nothing: what is sent to it stays in the daemon, and would die with it.
+  w.isFull = true;
+  w.core.leaseUntil = 1600;
+  t.equal(w.bridge.lease(1600), 1500);
+  t.equal(w.bridge.holdUntil, 1500, 'nor with a grant');
+  w.core.leaseUntil = 1700;
+  t.equal(w.bridge.lease(1700), 1500);
+  w.isFull = false;
+  for (const m of w.unsent.splice(0)) w.helper.receive(m);
+  w.link?.drained();
+  t.same(w.leases, [1700], 'told as soon as it may be');
+  t.equal(w.bridge.holdUntil, 1700);
+  // The daemon dies: the helper keeps to what was told.
+  w.link = null;
+  w.bridge.close();
+  w.now = 1700;
+  await w.quiet();
+  t.equal(w.kernel.level('bridge', 'web', 'r'), EX);
+  w.now = 1711;
+  await until('let go', () => w.kernel.level('bridge', 'web', 'r') === NL);
+});
+
+t.test('a helper that reads nothing for a second is given up: owners are told, and leases go on', async (t) => {
+  const w = await world(t);
+  w.ask('a', EX);
+  await w.hears('a granted 2');
+  w.isFull = true;
+  for (const until of [1600, 1700, 2800]) {
+    w.core.leaseUntil = until;
+    t.equal(w.bridge.lease(until), 1500);
+    w.now += 600;
+  }
+  await w.hears('a lost TSDLM_BRIDGE_DOWN');
+  t.equal(w.bridge.lease(2800), 2800);
+  t.match(w.bridge.status, { state: 'down', why: 'the bridge helper does not read' });
+});
+
+t.test('rule 5: what a restarted core takes long to confirm is kept in the kernel all the time', async (t) => {
+  const w = await world(t);
+  w.ask('slow', EX);
+  await w.hears('slow granted 2');
+  await w.restart();
+  let confirm: (() => void) | null = null;
+  const { core } = w;
+  core.reclaim = ((now: number, claim: LockOptions) => {
+    const real = {
+      id: 9,
+      domain: 'web',
+      name: 'r',
+      mode: -1,
+      want: -1,
+      nodeOwned: false,
+      ctx: claim.ctx,
+    } as unknown as LocalLock;
+    confirm = () => w.bridge.granted(Object.assign(core.lock(now, { ...claim, mode: EX, try: false, deadline: 0 }), {}));
+    return real;
+  }) as never;
+  w.claim('slow', 'r');
+  await w.up();
+  // Long after everybody should have come back.
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  t.equal(w.kernel.level('bridge', 'web', 'r'), EX);
+  t.same(w.told, []);
+  (confirm as unknown as () => void)();
+  t.ok(w.told.includes('slow granted 2'));
+});
+
+t.test('rule 5: claims are refused at once when no helper has kept anything', async (t) => {
+  const w = await world(t);
+  w.isAbsent = true;
+  await w.restart();
+  w.claim('a', 'r');
+  await w.hears('a lost TSDLM_BRIDGE_DOWN');
+  await w.bridge.ready;
+});
+
+t.test('what a dead daemon still waited for is not taken any more', async (t) => {
+  const w = await world(t);
+  await w.users.join('web');
+  const h = await w.users.open('web', 'r', EX, false);
+  w.ask('waits', EX);
+  await w.quiet();
+  await w.restart();
+  await w.up();
+  h.close();
+  await until('nobody has it', () => w.kernel.level('bridge', 'web', 'r') === NL && w.kernel.level('users', 'web', 'r') === NL);
+  const again = await w.users.open('web', 'r', EX, true);
+  await w.quiet();
+  again.close();
+});
+
 t.test("the helper dies: owners are told, the core's locks stay until their deadline, a new helper sweeps", async (t) => {
   const w = await world(t);
   w.ask('a', EX);
   await w.hears('a granted 2');
-  w.core.leaseUntil = w.now + 40;
   // Its files are closed, the levels stay kept on the mount.
   w.helper = w.newHelper();
   w.link?.detached('killed');
@@ -373,7 +493,10 @@ t.test("the helper dies: owners are told, the core's locks stay until their dead
   w.ask('b', EX);
   t.ok(w.told.includes('b denied TSDLM_BRIDGE_DOWN'));
   t.same(w.bridge.status, { state: 'down', why: 'killed', held: 0 });
-  w.now += 50;
+  w.now = 1499;
+  await w.quiet();
+  t.equal(w.core.lockCount, 1);
+  w.now = 1501;
   await until("the core's lock goes", () => w.core.lockCount === 0);
   t.notOk(w.told.includes('a released'));
 });
@@ -386,7 +509,7 @@ t.test('a start sweeps leftover names (rule 5)', async (t) => {
   t.equal(kernel.level('bridge', 'web', 'left'), EX);
   const helper = new HelperCore({ files: mount, now: () => 0, onIdle: () => {} });
   helper.connect(() => {});
-  helper.receive({ k: 'hello', version: 1, domains: ['web'] });
+  helper.receive({ k: 'hello', version: 2, domains: ['web'] });
   await until('swept', () => kernel.level('bridge', 'web', 'left') === NL);
   helper.disconnect();
 });
