@@ -38,9 +38,12 @@ export function attributesOf(node: AnyNode): Body<'Rgetattr'> {
     size: sizeOf(node),
     blksize: BLOCK_SIZE,
     blocks: 0,
-    ...time('atime', node.atimeMs),
-    ...time('mtime', node.mtimeMs),
-    ...time('ctime', node.ctimeMs),
+    atimeSec: Math.floor(node.atimeMs / 1000),
+    atimeNsec: nanoseconds(node.atimeMs),
+    mtimeSec: Math.floor(node.mtimeMs / 1000),
+    mtimeNsec: nanoseconds(node.mtimeMs),
+    ctimeSec: Math.floor(node.ctimeMs / 1000),
+    ctimeNsec: nanoseconds(node.ctimeMs),
     btimeSec: 0,
     btimeNsec: 0,
     gen: 0,
@@ -58,10 +61,7 @@ export function setAttributes(node: AnyNode, m: Message<'Tsetattr'>, now: number
   if (m.valid & (SET_MODE | SET_UID | SET_GID)) node.ctimeMs = now;
 }
 
-function time<P extends 'atime' | 'mtime' | 'ctime'>(prefix: P, ms: number): Record<`${P}Sec` | `${P}Nsec`, number> {
-  const sec = Math.floor(ms / 1000);
-  return { [`${prefix}Sec`]: sec, [`${prefix}Nsec`]: Math.round((ms - sec * 1000) * 1e6) } as Record<
-    `${P}Sec` | `${P}Nsec`,
-    number
-  >;
+/** What is left of a time in milliseconds behind its whole seconds. */
+function nanoseconds(ms: number): number {
+  return Math.round((ms - Math.floor(ms / 1000) * 1000) * 1e6);
 }
