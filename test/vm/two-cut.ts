@@ -69,7 +69,7 @@ export async function networkCut(pair: Pair, check: Check, report: Report): Prom
     await a.up();
     const user = await a.user();
     await user.open('alone');
-    equal((await a.status()).bridge?.held, 1);
+    equal((await a.status())?.bridge?.held, 1);
     await user.close('alone');
     user.end();
   });

@@ -166,13 +166,15 @@ export async function powerOff(pair: Pair, check: Check, report: Report): Promis
   });
 }
 
-/** The node that was off comes back. */
-export async function back(pair: Pair, node: Node, check: Check, report: Report): Promise<void> {
+/** The node that was off comes back. Its file system is in memory, so it has lost its journal, and must be let in again by hand. */
+export async function back(pair: Pair, node: Node, by: Node, check: Check, report: Report): Promise<void> {
   await check(`${node.name.toUpperCase()} is switched on again: both clusters take it in, and locks go around`, async () => {
     const started = performance.now();
     await node.boot();
     report(`     up, with the kernel's lock manager, after ${s(started, performance.now())}`);
     await node.start();
+    await node.until('reached', (status) => status !== null);
+    await by.machine.sh(`tsdlm --socket ${SOCKET} node readmit ${node.name} --wait 2m`, PATIENCE_MS);
     await node.up();
     report(`     a member of tsdlm after ${s(started, performance.now())}`);
     await exchange(pair);

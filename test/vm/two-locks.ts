@@ -111,7 +111,7 @@ export async function locksSuite(pair: Pair, check: Check, report: Report): Prom
   });
   await hammers(check, report, [kernelA, kernelB, ownerA, ownerB]);
   await check('the status of both says that nothing is held in the kernel any more', async () => {
-    for (const node of [a, b]) equal((await node.status()).bridge?.held, 0);
+    for (const node of [a, b]) equal((await node.status())?.bridge?.held, 0);
     match((await a.machine.run(['sh', '-c', 'ls /var/lib/tsdlm/bridge-dlm/web | wc -l'])).out, /^0$/m);
   });
   for (const user of users) user.end();

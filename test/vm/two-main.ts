@@ -37,7 +37,7 @@ const PARTS: Part[] = [
       await startBoth(pair);
       await daemonKilled(pair, check, report);
       await powerOff(pair, check, report);
-      await back(pair, pair.a, check, report);
+      await back(pair, pair.a, pair.b, check, report);
     },
   },
   {

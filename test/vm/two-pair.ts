@@ -115,6 +115,12 @@ class Witness {
   }
 }
 
+export interface Status {
+  isMember: boolean;
+  leaseLeftMs: number;
+  bridge: { state: string; why: string; held: number } | null;
+}
+
 /** One of the two machines, and the tsdlmd in it. */
 export class Node {
   readonly name: Name;
@@ -156,24 +162,24 @@ export class Node {
     ]);
   }
 
-  async status(): Promise<{
-    isMember: boolean;
-    leaseLeftMs: number;
-    bridge: { state: string; why: string; held: number } | null;
-  }> {
+  /** Null while no daemon answers. */
+  async status(): Promise<Status | null> {
     const { out } = await this.machine.run(['tsdlm', '--socket', SOCKET, '--json', 'status']);
-    return out === '' ? { isMember: false, leaseLeftMs: 0, bridge: null } : JSON.parse(out);
+    return out === '' ? null : JSON.parse(out);
+  }
+
+  async until(what: string, isTrue: (status: Status | null) => boolean): Promise<void> {
+    const end = Date.now() + PATIENCE_MS;
+    let last: Status | null = null;
+    while (Date.now() < end) {
+      last = await this.status();
+      if (isTrue(last)) return;
+    }
+    throw new Error(`${this.name} is not ${what}: ${JSON.stringify(last)}\n${this.daemon?.err.slice(-3000)}`);
   }
 
   async up(): Promise<void> {
-    const end = Date.now() + PATIENCE_MS;
-    let last: unknown = null;
-    while (Date.now() < end) {
-      const status = await this.status();
-      if (status.isMember && status.leaseLeftMs > 0 && status.bridge?.state === 'up') return;
-      last = status;
-    }
-    throw new Error(`${this.name} is not up: ${JSON.stringify(last)}\n${this.daemon?.err.slice(-3000)}`);
+    await this.until('up', (status) => status?.isMember === true && status.leaseLeftMs > 0 && status.bridge?.state === 'up');
   }
 
   /** A program on this node's /dlm. */
