@@ -1,4 +1,4 @@
-/** tsdlm's files through the stock kernel's 9P client: the conformance table, libo2dlm, signals, a daemon that dies, figures. */
+/** tsdlm's files through the stock kernel's 9P client: the conformance table, libo2dlm, signals, a daemon that dies. Figures: floor.ts. */
 import { equal, match, ok } from 'node:assert/strict';
 import { readStamp } from './cache.js';
 import { runTable } from './conformance.js';
@@ -15,25 +15,6 @@ const OVER_9P: Readonly<Record<string, string>> = {
   'three-order': 'there is no poll over 9P',
   'waiter-abort': 'an open over 9P is given up by a fatal signal only',
 };
-
-const FIGURES = `
-import os, sys, time
-d = sys.argv[1]
-n = int(sys.argv[2])
-def rate(what, f):
-    t = time.monotonic()
-    for i in range(n):
-        f(i)
-    print(what, round((time.monotonic() - t) / n * 1e6), flush=True)
-fd = os.open(d + "/held", os.O_RDWR | os.O_CREAT)
-rate("again", lambda i: os.close(os.open(d + "/held", os.O_RDWR)))
-def fresh(i):
-    os.close(os.open(d + "/n%d" % i, os.O_RDWR | os.O_CREAT))
-    os.unlink(d + "/n%d" % i)
-rate("fresh", fresh)
-os.close(fd)
-os.unlink(d + "/held")
-`;
 
 export async function startAlone(m: Machine): Promise<GuestProcess> {
   // Directories for mounts are made by `tsdlm mount`: after a daemon's death even a stat of them gives EIO.
@@ -89,22 +70,6 @@ export const mountSuite: Suite = {
       await m.sh('rm /mnt/a/sig/l');
       equal(await tryOpen(m, '/mnt/b/sig/l', 'ex'), 'held');
       await m.sh('rm /mnt/b/sig/l; rmdir /mnt/a/sig /mnt/b/sig');
-    });
-    await check('figures', async () => {
-      const us: Record<string, number[]> = {};
-      await m.sh('mkdir -p /mnt/a/fig /dlm/fig /tmp/fig');
-      for (const [dir, n] of [
-        ['/tmp/fig', 2000],
-        ['/dlm/fig', 2000],
-        ['/mnt/a/fig', 50],
-      ] as const) {
-        const { out, err } = await m.run(['python3', '-c', FIGURES, dir, String(n)], PATIENCE_MS);
-        us[dir] = [...out.matchAll(/ (\d+)/g)].map((found) => Number(found[1]));
-        ok(us[dir].length === 2, err);
-      }
-      for (const [dir, [again, fresh]] of Object.entries(us))
-        report(`     ${dir}: open + close of a held lock ${again} us, new lock + close + unlink ${fresh} us`);
-      await m.sh('rmdir /mnt/a/fig /dlm/fig');
     });
     await runTable(m, check, report, 'tsdlm', ['/mnt/a', '/mnt/b', '/mnt/c'], { differs: OVER_9P });
     const mounts = ['/mnt/a', '/mnt/b', '/mnt/c'];
