@@ -5,7 +5,7 @@ import { between, type Instant } from './two-clock.js';
 import { type Node, PATIENCE_MS, type Pair, SOCKET, type User } from './two-pair.js';
 
 /** A command of `tsdlm lock` that says every 20 ms that it lives, and does not end when it is asked to. */
-const STUBBORN = `
+export const STUBBORN = `
 import signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 while True:
@@ -21,7 +21,7 @@ function isAfter(what: string, then: Instant, before: Instant): void {
   ok(late >= 0, `${what}: ${Math.round(-late)} ms too early`);
 }
 
-const s = (from: number, to: number): string => `${((to - from) / 1000).toFixed(1)} s`;
+export const s = (from: number, to: number): string => `${((to - from) / 1000).toFixed(1)} s`;
 
 /** What a machine whose daemon, or power, is gone held: users of both kinds wait for it on B. */
 export async function daemonKilled(pair: Pair, check: Check, report: Report): Promise<void> {

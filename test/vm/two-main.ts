@@ -1,17 +1,19 @@
 /**
  * `npm run test:vm:two [-- word...]`: two machines, the real ocfs2_dlmfs of both, and a bridged tsdlm domain between them.
  *
- * Takes ten minutes under emulation, so it is no part of test:vm. The parts, in this order (those whose name contains a word):
+ * Takes a quarter of an hour under emulation, so it is no part of test:vm. The parts, in this order (those whose name contains a word):
  *
  *   locks      who holds where keeps out whom; a counter on the shared disk
  *   deaths     tsdlmd is killed; then a machine loses its power, and comes back
  *   cut        the network between them is cut
+ *   frozen     a machine stands still and goes on
  *   defaults   a machine loses its power, with the times that o2cb has by default
  */
 import { missing } from './cache.js';
 import { type Check, type Count, checker, type Report } from './suite.js';
 import { networkCut } from './two-cut.js';
 import { back, daemonKilled, powerOff } from './two-deaths.js';
+import { machineFrozen } from './two-frozen.js';
 import { locksSuite } from './two-locks.js';
 import { Pair, TIMES, type Times } from './two-pair.js';
 
@@ -46,6 +48,14 @@ const PARTS: Part[] = [
     run: async (pair, check) => {
       await startBoth(pair);
       await networkCut(pair, check, report);
+    },
+  },
+  {
+    name: 'frozen',
+    times: TIMES,
+    run: async (pair, check) => {
+      await startBoth(pair);
+      await machineFrozen(pair, check, report);
     },
   },
   {
