@@ -6,7 +6,7 @@
  *   relay SOCKET PORT TLS frames of the first connection go through another process (kind `far`) and back
  *   far   PORT TLS        the far end of `relay`: an echo over TCP, TLS as between daemons when TLS is 1
  *   ninep SOCKET          9P: answers every request at once with an empty reply of its kind
- *   files SOCKET          9P: a tree in memory that a kernel can mount (floor-ninep.ts)
+ *   files SOCKET          9P: a tree in memory that a kernel can mount (floor-ninep.ts); SIGUSR2: prints how many messages it has answered
  *   watch SOCKET          tells all other connections ("x") the moment it sees a connection that said "h" close
  *
  * SOCKET is a path, or a number for TCP on 127.0.0.1. Prints "ready" when it listens.
@@ -172,6 +172,8 @@ function ninep(socket: Socket): void {
   });
 }
 
+let served = 0;
+
 function files(socket: Socket): void {
   quiet(socket);
   const answer = bareFiles();
@@ -179,6 +181,7 @@ function files(socket: Socket): void {
   socket.on('data', (chunk) => {
     const out: Buffer[] = [];
     reader.push(chunk, (frame) => out.push(answer(frame)));
+    served += out.length;
     if (out.length > 0) socket.write(out.length === 1 ? (out[0] as Buffer) : Buffer.concat(out));
   });
 }
@@ -214,6 +217,8 @@ else if (kind === 'ideal') listen(createServer(ideal), where);
 else if (kind === 'far') far();
 else if (kind === 'relay') relay();
 else if (kind === 'ninep') listen(createServer(ninep), where);
-else if (kind === 'files') listen(createServer(files), where);
-else if (kind === 'watch') watch();
+else if (kind === 'files') {
+  process.on('SIGUSR2', () => process.stdout.write(`served ${served}\n`));
+  listen(createServer(files), where);
+} else if (kind === 'watch') watch();
 else throw new Error(`kind '${kind}' must be one of echo, ideal, far, relay, ninep, files, watch`);

@@ -54,6 +54,19 @@ class Turns {
   }
 }
 
+/** Messages that the kernel's client sends for one operation. */
+async function messages(m: Machine, floor: GuestProcess, turns: Turns, what: What): Promise<number> {
+  const served = async (): Promise<number> => {
+    const before = floor.out.length;
+    await m.sh(`kill -USR2 ${floor.pid}`);
+    await floor.until(() => floor.out.indexOf('\n', before) >= 0, PATIENCE_MS);
+    return Number(/served (\d+)/.exec(floor.out.slice(before))?.[1]);
+  };
+  const before = await served();
+  await turns.take(DIRS.floor, what, 0);
+  return (await served()) - before;
+}
+
 async function measure(turns: Turns, what: What, report: (text: string) => void): Promise<void> {
   const parts = new Map<Where, number[][]>();
   const rows = await inTurns(
@@ -104,6 +117,7 @@ export const floorSuite: Suite = {
       for (const what of ['kept', 'fresh'] as const) {
         await check(TITLES[what], async () => {
           for (const where of ['floor', 'tsdlm'] as const) await turns.take(DIRS[where], what, WARM_UP_S);
+          report(`     the kernel's client sends ${await messages(m, floor, turns, what)} messages: ${TITLES[what]}`);
           await measure(turns, what, report);
         });
       }
