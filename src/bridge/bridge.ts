@@ -30,6 +30,8 @@ const TELL_MS_MAX = 2000;
 export class Bridge implements OwnerCore, LocalEvents {
   readonly #o: BridgeOptions;
   readonly #names: BridgedNames;
+  /** Names of node-owned locks that are still to be claimed from the journal. */
+  readonly #journaled: Set<string>;
   readonly #state: HelperState = { isAttached: false, isAwaited: true };
   readonly #told: ToldDeadline;
   readonly #timers: Timers;
@@ -38,7 +40,7 @@ export class Bridge implements OwnerCore, LocalEvents {
 
   constructor(options: BridgeOptions) {
     this.#o = options;
-    const journaled = new Set(options.journaled);
+    this.#journaled = new Set(options.journaled);
     const told = new ToldDeadline(options.toldUntil);
     const timers = new Timers(options.step);
     this.#told = told;
@@ -54,9 +56,7 @@ export class Bridge implements OwnerCore, LocalEvents {
       helper: this.#state,
       told,
       timers,
-      gone: (lock) => {
-        if (lock.nodeOwned) journaled.delete(`${lock.domain}/${lock.name}`);
-      },
+      gone: (lock) => this.#claimed(lock),
     });
     this.#helper = new HelperSide({
       bridge: options,
@@ -65,8 +65,15 @@ export class Bridge implements OwnerCore, LocalEvents {
       state: this.#state,
       told,
       timers,
-      journaled,
+      journaled: this.#journaled,
     });
+  }
+
+  /** A lock of the journal has come, or will not come any more. */
+  #claimed(lock: BridgedLock): void {
+    if (!lock.nodeOwned || !this.#journaled.delete(`${lock.domain}/${lock.name}`)) return;
+    const name = this.#names.find(lock.domain, lock.name);
+    if (name !== undefined) name.reserved = -1;
   }
 
   get status(): BridgeStatus {
@@ -226,6 +233,7 @@ export class Bridge implements OwnerCore, LocalEvents {
     if (lock.isJournaled && lock.told < 0) {
       // Whoever took it counts on it already: the kernel's part is taken again behind the scenes.
       this.#part.finish(lock, name);
+      this.#claimed(lock);
       this.#names.sync(name);
     } else if (lock.need < 0 || (this.#state.isAttached && name.covers(lock.need))) {
       const wasClaim = lock.isClaim;

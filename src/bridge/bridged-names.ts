@@ -18,6 +18,8 @@ export class BridgedName {
   answered = 0;
   /** Belongs to the node rather than to a session. */
   isForever = false;
+  /** Owners of before, who have not said so yet, may count on this much. */
+  reserved: Level = -1;
   /** As it was read with the last raise, or written since. */
   value: Uint8Array | null = null;
   /** What waits until the kernel has less. */
@@ -29,7 +31,7 @@ export class BridgedName {
   }
 
   get need(): Level {
-    let need: Level = -1;
+    let need = this.reserved;
     for (const lock of this.locks) if (lock.need > need) need = lock.need;
     return need;
   }
@@ -100,7 +102,7 @@ export class BridgedNames {
     // A wish that is replaced is never answered: what waited for less of the kernel need not wait for the new one.
     if (need > name.asked && name.drops.length > 0) this.#defer(() => this.#runDrops(name));
     const waiting = [...name.locks].filter((lock) => lock.need > name.kept);
-    name.isForever = [...name.locks].some((lock) => lock.nodeOwned);
+    name.isForever = [...name.locks].some((lock) => lock.nodeOwned) || (name.isForever && name.reserved >= 0);
     name.asked = need;
     if (need < name.kept) name.kept = need;
     name.seq = ++this.#seq;
@@ -133,6 +135,12 @@ export class BridgedNames {
     name.value = value;
     if (this.#isAttached)
       this.#send({ k: 'value', domain: lock.domain, name: lock.name, value: Buffer.from(value).toString('base64') });
+  }
+
+  /** What was to be done for it in the core when the kernel has less is void. */
+  abandon(lock: BridgedLock): void {
+    const name = this.#names.get(keyOf(lock.domain, lock.name));
+    if (name !== undefined) name.drops = name.drops.filter((drop) => drop.lock !== lock);
   }
 
   /** The lock is no more: what only it needed is given up. */
@@ -174,10 +182,12 @@ export class BridgedNames {
     for (const { then } of drops) then();
   }
 
-  attached(names: Extract<FromHelper, { k: 'hello' }>['names']): void {
+  /** `isReserved`: not all who count on what the helper has are known. */
+  attached(names: Extract<FromHelper, { k: 'hello' }>['names'], isReserved: boolean): void {
     this.#isAttached = true;
     for (const m of names) {
       const name = this.#of(m.domain, m.name);
+      if (isReserved || m.isForever) name.reserved = m.level;
       name.have = m.level;
       name.kept = m.level;
       name.asked = m.level;
@@ -193,6 +203,7 @@ export class BridgedNames {
       name.have = -1;
       name.kept = -1;
       name.asked = -1;
+      name.reserved = -1;
       name.answered = name.seq;
       this.#runDrops(name);
       this.#cleanUp(name);
@@ -204,6 +215,7 @@ export class BridgedNames {
     const key = keyOf(name.domain, name.name);
     // What was done for this one may have made another of that name.
     if (this.#names.get(key) !== name) return;
-    if (name.locks.size === 0 && name.have < 0 && name.asked < 0 && name.drops.length === 0) this.#names.delete(key);
+    if (name.locks.size === 0 && name.reserved < 0 && name.have < 0 && name.asked < 0 && name.drops.length === 0)
+      this.#names.delete(key);
   }
 }

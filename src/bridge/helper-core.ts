@@ -116,11 +116,10 @@ export class HelperCore {
   async #join(domain: string): Promise<void> {
     await this.#o.files.join(domain);
     if (this.#joined.has(domain)) return;
-    for (const name of await this.#o.files.names(domain)) {
-      // EBUSY: we hold it ourselves.
-      if (!this.#names.has(keyOf(domain, name))) await this.#o.files.unlink(domain, name).catch(() => {});
-    }
+    const names = await this.#o.files.names(domain);
     this.#joined.add(domain);
+    // In their turn: a wish may come for the very same name (rule 4). What is wanted already is unlinked when it is given up.
+    for (const name of names) if (!this.#names.has(keyOf(domain, name))) this.#name(domain, name).sweep();
   }
 
   #name(domain: string, name: string): NameState {

@@ -37,6 +37,9 @@ export class HelperSide implements LinkEvents {
   /** null = not known yet, '' = usable. */
   why: string | null = null;
   #fullSince = 0;
+  #wasAttached = false;
+  /** Of attaching: the timer of an earlier time has nothing more to say. */
+  #turn = 0;
   /** Settles when it is known which helper there is, if any: before that no owner may hear of this daemon. */
   readonly ready: Promise<void>;
   #isReady: () => void = () => {};
@@ -103,20 +106,30 @@ export class HelperSide implements LinkEvents {
     bridge.log('info', 'bridge-attached', { names: names.length });
     told.attached();
     this.lease(bridge.core.holdUntil);
-    this.#o.names.attached(names);
+    const isFirst = !this.#wasAttached;
+    this.#wasAttached = true;
+    this.#o.names.attached(names, !(isFirst && bridge.hasRecord));
     for (const name of this.#o.names.all()) {
       for (const lock of [...name.locks]) part.checkClaim(lock);
       part.settle(name);
       if (name.locks.size > 0) this.#o.names.sync(name);
     }
-    // What nobody claims was a session's whose last deadline passes meanwhile; the journal's locks come by themselves.
+    // Who has not come by then had a last deadline that is over; the journal's locks come by themselves.
+    const turn = ++this.#turn;
     timers.later(Math.max(0, over - bridge.now()) + bridge.claimMs, () => {
-      for (const name of this.#o.names.all()) {
-        const isExpected = name.isForever && this.#o.journaled.has(`${name.domain}/${name.name}`);
-        if (name.locks.size === 0 && !isExpected) this.#o.names.sync(name);
-      }
+      if (turn === this.#turn) this.#settled();
     });
     this.#isReady();
+  }
+
+  /** All owners of before have come, or count on nothing any more: what else the helper has nobody needs. */
+  #settled(): void {
+    for (const name of this.#o.names.all()) {
+      const isExpected = name.isForever && this.#o.journaled.has(`${name.domain}/${name.name}`);
+      if (isExpected) continue;
+      name.reserved = -1;
+      this.#o.names.sync(name);
+    }
   }
 
   /** There is no helper, so nothing of before was kept. One will be started. */

@@ -8,7 +8,7 @@
 import type { LocalEvents } from '../master/types.js';
 import type { ErrorCode } from '../protocol/errors.js';
 import type { Millis } from '../protocol/ids.js';
-import { type Mode, NL, PR } from '../protocol/modes.js';
+import { EX, type Mode, NL, PR } from '../protocol/modes.js';
 import type { BridgedLock } from './bridged-lock.js';
 import type { BridgedName, BridgedNames } from './bridged-names.js';
 import type { OwnerCore, Timers } from './options.js';
@@ -101,10 +101,14 @@ export class KernelPart {
     if (!helper.isAttached) {
       if (!helper.isAwaited) this.lose(lock, 'no bridge helper has kept the kernel lock of before the restart');
     } else if (name?.covers(lock.need) !== true) this.lose(lock, 'the kernel lock of before the restart is gone');
-    // The core has not confirmed it yet: until then it is kept.
-    else if (lock.phase === 'taking') {
-      this.finish(lock, name);
-      names.sync(name);
+    else {
+      // Beside EX there was nobody else who could still come.
+      if (lock.need === EX) name.reserved = -1;
+      // Where the core has not confirmed it yet, it is kept until then.
+      if (lock.phase === 'taking') {
+        this.finish(lock, name);
+        names.sync(name);
+      }
     }
   }
 
@@ -136,6 +140,7 @@ export class KernelPart {
       return;
     }
     this.clearTimer(lock);
+    this.#o.names.abandon(lock);
     lock.real = null;
     lock.phase = 'lost';
     lock.isLost = true;
@@ -151,8 +156,8 @@ export class KernelPart {
     this.clearTimer(lock);
     lock.need = -1;
     lock.real = null;
-    this.#o.names.forget(lock);
     this.#o.gone(lock);
+    this.#o.names.forget(lock);
   }
 
   clearTimer(lock: BridgedLock): void {

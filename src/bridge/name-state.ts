@@ -67,6 +67,12 @@ export class NameState {
     this.#step();
   }
 
+  /** A file of this name was left behind, and the level may be kept with it. */
+  sweep(): void {
+    this.#isNamed = true;
+    this.#step();
+  }
+
   want(level: Level, isTry: boolean, seq: number): void {
     this.#want = level;
     this.#isTry = isTry;

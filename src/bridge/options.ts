@@ -26,6 +26,8 @@ export interface BridgeOptions {
   toldUntil: Millis;
   /** What nobody has claimed by then is given up so much later. */
   claimMs: number;
+  /** The record of a clean restart names all that was held, and is claimed before the helper is attached (rules 3, 23). */
+  hasRecord: boolean;
   /** Names of node-owned locks in the journal, "domain/name": they will be claimed. */
   journaled: ReadonlySet<string>;
   /** Owners may be told a later deadline than `lease` allowed when it was asked. */

@@ -442,6 +442,7 @@ export class Daemon {
         }),
       toldUntil,
       claimMs: config.limits.marginMs,
+      hasRecord: this.#journal.restart !== null,
       leaseMoved: () => this.#tellLease(this.#bridge?.holdUntil ?? 0, this.#core.isSuspended),
       journaled: new Set(this.#journal.loadNodeOwned().map((r) => `${r.domain}/${r.name}`)),
       step: (work) => this.#step(work),

@@ -65,6 +65,7 @@ class World {
       link: (link) => this.connect(link),
       toldUntil: this.toldUntil,
       claimMs: 100,
+      hasRecord: false,
       leaseMoved: () => this.leases.push(this.bridge.holdUntil),
       journaled: new Set(journaled),
       step: (work) => work(),
@@ -455,6 +456,25 @@ t.test('rule 5: what a restarted core takes long to confirm is kept in the kerne
   t.same(w.told, []);
   (confirm as unknown as () => void)();
   t.ok(w.told.includes('slow granted 2'));
+});
+
+t.test('rule 5: what an owner has not claimed yet outlives requests of others for it', async (t) => {
+  // Found by the model: a refused try after a restart gave the kernel's lock up under an owner that was still on its way.
+  const w = await world(t);
+  w.ask('away', EX);
+  await w.hears('away granted 2');
+  await w.restart();
+  await w.up();
+  w.core.lock = ((now: number, o: LockOptions) => {
+    const real = { id: 9, domain: 'web', name: 'r', mode: -1, want: -1, nodeOwned: false, ctx: o.ctx } as unknown as LocalLock;
+    setImmediate(() => w.bridge.denied(real, 'TSDLM_CONFLICT'));
+    return Object.assign(real, { now });
+  }) as never;
+  w.ask('try', EX, { try: true });
+  await w.hears('try denied TSDLM_CONFLICT');
+  await w.quiet();
+  t.equal(w.kernel.level('bridge', 'web', 'r'), EX);
+  await until('nobody has come', () => w.kernel.level('bridge', 'web', 'r') === NL);
 });
 
 t.test('rule 5: claims are refused at once when no helper has kept anything', async (t) => {

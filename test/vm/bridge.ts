@@ -9,6 +9,7 @@ import type { Suite } from './suite.js';
 const CLUSTER = `cluster = "vm"
 key = "0123456789abcdef0123456789abcdef"
 unsafe_node_owned = true
+restart_limit_ms = 180000
 never_paused = true
 limits = { heartbeat_ms = 1000, lease_ms = 10000, suspect_ms = 5000, dead_ms = 10000, election_ms = 2000 }
 [domains.web]
@@ -222,6 +223,34 @@ export const bridgeSuite: Suite = {
       await a.up();
       equal((await m.run(a.args('lock', 'x', '--domain', 'web', '--', 'true'))).code, 0);
     });
+    await check('L3: a clean restart: the owner keeps its lock, in the kernel too, and the next daemon has it', async () => {
+      await a.up();
+      const p = a.lock('u');
+      await p.expect(/granted/, PATIENCE_MS);
+      const began = Number(await m.sh("cut -d' ' -f1 /proc/uptime"));
+      equal((await m.run(a.args('restart'), PATIENCE_MS)).code, 0);
+      equal((await a.process?.result(PATIENCE_MS))?.code, 75);
+      equal(await tryOpen(m, '/dlm/web/u', 'pr'), 'failed ETXTBSY', 'with no daemon there');
+      a.process?.close();
+      a.start();
+      const end = Date.now() + PATIENCE_MS;
+      // The kernel's user asks all the time; it would get the lock if it were free for a moment.
+      while (!/"name":"u"/.test((await m.run(a.args('--json', 'ls', '--domain', 'web'))).out)) {
+        equal(await tryOpen(m, '/dlm/web/u', 'pr'), 'failed ETXTBSY');
+        ok(!p.out.includes('lost') && Date.now() < end, p.out + p.err + (a.process?.out ?? ''));
+      }
+      await a.up();
+      const back = Number(await m.sh("cut -d' ' -f1 /proc/uptime"));
+      report(
+        `     the next daemon has the lock ${Math.round(back - began)} s after the restart was asked for; the owner was told 180 s`,
+      );
+      ok(!p.out.includes('lost'), p.out);
+      equal(await tryOpen(m, '/dlm/web/u', 'pr'), 'failed ETXTBSY');
+      await release(m, p);
+      match(p.out, /released u/);
+      equal(await tryOpen(m, '/dlm/web/u', 'ex'), 'held');
+      await m.sh('rm /dlm/web/u');
+    });
     await check(
       'rule 5: tsdlmd is killed: the kernel lock stays until the deadline its owner was told, and goes then',
       async () => {
@@ -270,6 +299,29 @@ export const bridgeSuite: Suite = {
       equal(await tryOpen(m, '/dlm/web/h', 'ex'), 'held');
       await m.sh('rm /dlm/web/h');
     });
+    await check(
+      'the helper is killed while a call of it waits in the kernel: owners are told, and it goes on after that call',
+      async () => {
+        const h = holder(m, '/dlm/web/stuck', 'ex');
+        await h.expect(/held/);
+        const waits = a.lock('stuck');
+        const p = a.lock('t');
+        await p.expect(/granted/, PATIENCE_MS);
+        const [helper = ''] = await helpers(m, '/var/lib/tsdlm-a');
+        // One of its threads is in the kernel, where no signal reaches it: so it keeps its files, and its socket.
+        while (!/ D /.test(await m.sh(`cat /proc/${helper}/task/*/stat`)));
+        await m.sh(`kill -KILL ${helper}`);
+        await p.expect(/lost t/, PATIENCE_MS);
+        equal((await p.result()).code, 76);
+        equal(await tryOpen(m, '/dlm/web/t', 'pr'), 'failed ETXTBSY', 'what it held it still holds');
+        match((await a.status()).bridge.why, /does not answer/);
+        equal((await waits.result(PATIENCE_MS)).code, 69, waits.err);
+        await letGo(m, h, '/dlm/web/stuck');
+        await a.up();
+        equal(await tryOpen(m, '/dlm/web/t', 'ex'), 'held');
+        await m.sh('rm /dlm/web/t');
+      },
+    );
     await check('after a clean stop nothing is left running', async () => {
       for (const node of [a, b]) await m.sh(`kill -TERM ${node.process?.pid}`);
       for (const node of [a, b]) await node.process?.result(PATIENCE_MS);
