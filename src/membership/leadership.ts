@@ -129,7 +129,8 @@ export class Leadership {
 
   /** Whoever acknowledges is heard; who is a member gets what is left of our own lease. */
   heard(now: Millis, from: NodeId, msg: Extract<ControlMessage, { k: 'HeartbeatAck' }>): void {
-    this.c.presence.heard(now, from, msg.startCount, msg.down, msg.limits);
+    const { startCount, down, limits, journal } = msg;
+    this.c.presence.heard(now, from, { startCount, down, limits, journal });
     this.leases.acknowledged(now, from, msg.echo);
     if (!this.c.raft.isReady) return;
     this.renewOwn(now);

@@ -14,6 +14,7 @@ import { isLive } from './view.js';
 export type PresenceLimits = TimeLimits & { readonly waitMs: Millis };
 
 interface Heard {
+  journal: string;
   startCount: StartCount;
   at: Millis;
   down: readonly NodeId[];
@@ -82,10 +83,14 @@ export class Presence {
     this.since = now;
   }
 
-  /** An acknowledgement arrived. One of an older incarnation than heard before is late and says nothing. */
-  heard(now: Millis, from: NodeId, startCount: StartCount, down: readonly NodeId[], limits: number): void {
-    if (startCount === 0 || startCount < (this.last.get(from)?.startCount ?? 0)) return;
-    this.last.set(from, { startCount, at: now, down, limits });
+  /**
+   * An acknowledgement arrived. One of an older incarnation than heard before is late and says nothing. Start counts of two journals do
+   * not compare: raft.ts lets through only those of the journal that the node table names.
+   */
+  heard(now: Millis, from: NodeId, said: Omit<Heard, 'at'>): void {
+    const before = this.last.get(from);
+    if (said.startCount === 0 || (before?.journal === said.journal && said.startCount < before.startCount)) return;
+    this.last.set(from, { ...said, at: now });
   }
 
   /** Version of the time limits that this member has acknowledged. */

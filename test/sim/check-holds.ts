@@ -88,6 +88,13 @@ export class HoldChecker {
     }
   }
 
+  /** A conversion down was refused: the mode that its owner meant to give up was never given away. */
+  kept(hold: Hold, mode: Mode, now: number): void {
+    const res = this.#resource(hold.key);
+    hold.mode = mode;
+    if (res.holds.includes(hold) && !isOver(hold, now)) this.#check(res, hold, now);
+  }
+
   /** S2: the token of an EX grant. */
   token(hold: Hold, epoch: number, counter: number): void {
     const res = this.#resource(hold.key);

@@ -353,6 +353,7 @@ export class NodeOwners {
     const { local, hold } = o;
     if (o.phase !== 'held' || !local || !hold || mode === hold.mode || this.#isShut(o)) return;
     const { world } = this.#node;
+    if (hold.end <= world.queue.now) return;
     let lvb: Uint8Array | null = null;
     if (mode < hold.mode) {
       if (hold.mode === EX && o.written > 0) {
@@ -378,6 +379,7 @@ export class NodeOwners {
     const { local, hold } = o;
     if (o.phase !== 'held' || !local || hold?.mode !== EX || !o.usesLvb || this.#isShut(o)) return;
     const { world } = this.#node;
+    if (hold.end <= world.queue.now) return;
     o.written = world.nextValue();
     hold.dirty = true;
     world.count('write');
@@ -420,6 +422,11 @@ export class NodeOwners {
     }
     const { local, hold } = o;
     if (o.phase !== 'held' || !local || !hold) return;
+    if (hold.end <= world.queue.now) {
+      // Given up while there was no daemon: its value ended with that.
+      this.#endUnwanted(o);
+      return;
+    }
     o.phase = 'releasing';
     world.holdCheck.released(hold, world.queue.now);
     world.count('unlock');
@@ -516,7 +523,11 @@ export class NodeOwners {
     } else if (o.phase === 'converting') {
       o.phase = 'held';
       o.deadline = 0;
-      if (o.hold && o.want <= o.hold.mode) world.holdCheck.lvbOf(o.key).publishFailed(o.hold);
+      if (o.hold && o.want <= o.hold.mode) {
+        world.holdCheck.lvbOf(o.key).publishFailed(o.hold);
+        // A step down that was refused leaves the owner what it had: it has had that all the time.
+        if (lock.mode > o.hold.mode) world.holdCheck.kept(o.hold, lock.mode as Mode, world.queue.now);
+      }
       if (o.isUnwanted) this.#soon(o, () => this.release(o));
       else o.session?.granted(o);
     } else {
