@@ -104,6 +104,7 @@ export class NodeCore implements CoreApi {
         view: this.membership.view,
         nodeOwned: init.nodeOwned,
         isNodeOwnedUnsafe: init.isNodeOwnedUnsafe ?? false,
+        endsItself: init.endsItself ?? false,
         ...(init.mastery ? { mastery: init.mastery } : {}),
         hasRecord: init.hasRecord ?? false,
         graceUntil: init.hasRecord ? 0 : (init.toldUntil ?? 0),

@@ -16,6 +16,8 @@ export interface CoreInit extends MembershipInit {
   nodeOwned: NodeOwnedRecord[];
   /** `unsafe_node_owned`: this node's own locks do not keep it from being fenced by its lease alone (rule 2). Default false. */
   isNodeOwnedUnsafe?: boolean;
+  /** The host arms this machine to end itself without its daemon (`arm`). Default false. */
+  endsItself?: boolean;
   /**
    * There is a record of a clean restart for the start count before this one: the host calls `reclaim` for all that it names,
    * before anything else. Without one owners claim what they had themselves, until `toldUntil` (rules 1, 3).

@@ -47,6 +47,7 @@ export interface EngineInit {
   view: View;
   nodeOwned: NodeOwnedRecord[];
   isNodeOwnedUnsafe?: boolean;
+  endsItself?: boolean;
   /** Default: all `peer`. */
   mastery?: MasteryWishes;
   /** The host claims all that owners held and waited for before anything else happens: it has the record of a clean restart. */
@@ -70,6 +71,7 @@ export class Engine {
     };
     this.state = new EngineState(init.self, init.startCount, init.view, out, hooks, init.tuning);
     this.state.isNodeOwnedUnsafe = init.isNodeOwnedUnsafe ?? false;
+    this.state.endsItself = init.endsItself ?? false;
     if (init.mastery) this.state.mastery = init.mastery;
     for (const record of init.nodeOwned) {
       this.state.claimable.push(lockFromRecord(this.state, record));

@@ -28,6 +28,14 @@ export function isNodeOwnedMarked(s: EngineState): boolean {
   return ownRecord(s)?.nodeOwned ?? false;
 }
 
+/**
+ * Nothing ends this machine but itself, and the view does not show yet that it is armed to: should it die now, only a person could
+ * free what it owns (rule 2).
+ */
+function waitsForArming(s: EngineState, me: NodeView): boolean {
+  return s.endsItself && me.armedMs === 0 && me.fence.every((level) => level.includes('self'));
+}
+
 function domainOf(s: EngineState, name: string): DomainView | undefined {
   return s.view.domains.find((d) => d.name === name);
 }
@@ -83,7 +91,7 @@ export function proposeWanted(s: EngineState): void {
       if (lock.nodeOwned && !isNodeOwnedMarked(s)) isMarkWanted = true;
     }
     for (const name of [...wanted].sort()) proposeJoin(s, name, null);
-    if (isMarkWanted) propose({ c: 'nodeOwned', ...who, on: true });
+    if (isMarkWanted && !waitsForArming(s, me)) propose({ c: 'nodeOwned', ...who, on: true });
     if (s.restart === 'handing' && s.domains.size > 0 && ![...s.domains.values()].every((d) => d.isLeaving)) {
       propose({ c: 'nodeRestart', ...who });
     }

@@ -126,6 +126,8 @@ export class EngineState {
   isOver = false;
   /** The operator takes the risk that an expired lease frees node-owned locks (`unsafe_node_owned`). */
   isNodeOwnedUnsafe = false;
+  /** The host will arm this machine to end itself without its daemon. */
+  endsItself = false;
   /** Policies of the domains that this node makes. */
   mastery: MasteryWishes = { standard: 'peer', domains: new Map() };
   /** Clean stop under way. */

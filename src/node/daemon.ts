@@ -196,6 +196,7 @@ export class Daemon {
         toldUntil,
         hasRecord: journal.restart !== null,
         isNodeOwnedUnsafe: config.unsafeNodeOwned,
+        endsItself: config.selfEnd !== null,
       },
       this.#output(log),
     );

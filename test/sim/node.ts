@@ -163,6 +163,7 @@ export class SimNode {
       seed,
       now: this.clock,
       logKeep: world.options.logKeep,
+      endsItself: world.options.selfEndMs > 0,
       nodeOwned: [...this.disk.locks.values()],
       mastery: { standard: world.options.mastery, domains: new Map() },
       toldUntil: Math.max(this.clock + longestLeaseMs(world.options.limits, this.#ahead(persisted)), this.disk.toldUntil),

@@ -20,8 +20,8 @@ export class Operator {
   }
 
   begin(): void {
-    const { devices, fence, fenceOrderMs, calmMs } = this.#world.options;
-    if (devices.lies > 0 || devices.wrong > 0 || isAsked(fence)) this.#look();
+    const { devices, fence, fenceOrderMs, calmMs, selfEndMs } = this.#world.options;
+    if (devices.lies > 0 || devices.wrong > 0 || isAsked(fence) || selfEndMs > 0) this.#look();
     if (fenceOrderMs > 0) this.#world.queue.after(calmMs, () => this.#order());
   }
 
@@ -46,9 +46,11 @@ export class Operator {
         world.count('fence trusted again');
         life.node.call(life, (core, now) => core.trustFence(now, node, method, 'operator'));
       }
-      for (const { id, state, fence, fencedBy, incarnation } of life.core.view.nodes) {
+      for (const { id, state, fence, fencedBy, incarnation, nodeOwned, armedMs } of life.core.view.nodes) {
         const node = world.node(id);
-        if (state === 'fencing' && incarnation !== null && isAsked(fence) && this.#acts(0.2)) {
+        // It died before the view knew that its machine ends itself: nothing but a person frees what it owns (rule 2).
+        const isLeft = nodeOwned && armedMs === 0 && fence.flat().every((method) => method === 'self');
+        if (state === 'fencing' && incarnation !== null && (isAsked(fence) || isLeft) && this.#acts(0.2)) {
           this.#confirm(life, node, incarnation);
         }
         const isDisproved = state === 'evicted' && devicesIn(fencedBy).length > 0 && node.bootId === incarnation?.bootId;

@@ -361,6 +361,30 @@ t.test('rule 2: a machine that ends itself frees what its node owned, after it h
   t.ok((lab.world.counts.get('ended by its watchdog') ?? 0) >= 1);
 });
 
+// Found by simulator seed 405932: it died in between, and nothing but a person's word could free what it owned.
+t.test('rule 2: a node owns nothing before the view shows that its machine ends itself', async (t) => {
+  const lab = new Lab(3, { fence: [['self']], selfEndMs: 1000 });
+  const id = lab.world.node(1).life?.core.leader === 3 ? 2 : 3;
+  const node = lab.world.node(id);
+  node.crash('test');
+  lab.advance(50);
+  const { network } = lab.world;
+  let isDeaf = true;
+  network.alter = (from, _to, msg) =>
+    isDeaf && from.id === id && msg.k === 'Propose' && (msg.cmd as { c: string }).c === 'armed' ? null : msg;
+  node.start();
+  t.ok(lab.until(() => node.life?.core.isMember === true, 10 * lab.leaseMs));
+  const vip = lab.ask(id, 'vip', EX, { nodeOwned: true });
+  lab.advance(lab.leaseMs);
+  const record = () => lab.world.node(1).life?.core.view.nodes.find((n) => n.id === id);
+  t.match(record(), { nodeOwned: false, armedMs: 0 });
+  t.equal(vip.phase, 'waiting');
+  isDeaf = false;
+  t.ok(lab.until(() => vip.phase === 'held', lab.leaseMs));
+  lab.advance(100);
+  t.match(record(), { nodeOwned: true, armedMs: 1000 });
+});
+
 t.test('rule 2: a node that is condemned before its first lease comes back as its next life', async (t) => {
   const lab = new Lab(3);
   const vip = lab.hold(3, 'vip', EX, { nodeOwned: true });
