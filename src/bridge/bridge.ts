@@ -108,6 +108,11 @@ export class Bridge implements OwnerCore, LocalEvents {
     }
   }
 
+  /** Nobody counts on what a daemon before this one told. */
+  settled(): void {
+    this.#helper.settled();
+  }
+
   /** What the core says of its locks for the record of a restart, with the owners as their doors know them. */
   claims(claims: ClaimedLock[]): ClaimedLock[] {
     return claims.map((claim) => (claim.ctx instanceof BridgedLock ? { ...claim, ctx: claim.ctx.ctx } : claim));

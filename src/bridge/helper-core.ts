@@ -71,7 +71,7 @@ export class HelperCore {
         this.#names.get(keyOf(m.domain, m.name))?.value(Buffer.from(m.value, 'base64'));
         return;
       case 'until':
-        this.#until = Math.max(this.#until, m.until);
+        this.#until = m.isAll ? m.until : Math.max(this.#until, m.until);
         return;
       case 'ping':
         this.#send?.({ k: 'pong' });

@@ -80,7 +80,7 @@ export class HelperSide implements LinkEvents {
   lease(until: number): number {
     const { told, state, timers, bridge } = this.#o;
     if (state.isAttached && told.isNews(until)) {
-      const isOut = this.#link.send({ k: 'until', until: bridge.toMonotonic(until) });
+      const isOut = this.#link.send({ k: 'until', until: bridge.toMonotonic(until), isAll: false });
       told.sent(until, isOut);
       if (isOut) this.#fullSince = 0;
       else if (this.#fullSince === 0) this.#fullSince = bridge.now();
@@ -122,7 +122,16 @@ export class HelperSide implements LinkEvents {
     this.#isReady();
   }
 
-  /** All owners of before have come, or count on nothing any more: what else the helper has nobody needs. */
+  /** All owners of before a restart have come back, or count on nothing any more. A later death is waited for by the lease only. */
+  settled(): void {
+    const { told, bridge, state } = this.#o;
+    if (!state.isAttached || !told.settled()) return;
+    this.#turn++;
+    this.#link.send({ k: 'until', until: bridge.toMonotonic(told.known), isAll: true });
+    this.#settled();
+  }
+
+  /** What else the helper has nobody needs. */
   #settled(): void {
     for (const name of this.#o.names.all()) {
       const isExpected = name.isForever && this.#o.journaled.has(`${name.domain}/${name.name}`);

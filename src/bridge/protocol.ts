@@ -19,8 +19,11 @@ export type ToHelper =
   | { k: 'want'; domain: string; name: string; level: Level; isTry: boolean; isForever: boolean; seq: number }
   /** To be the value block of what is held in EX; base64 of 64 bytes. */
   | { k: 'value'; domain: string; name: string; value: string }
-  /** What sessions hold is theirs until then, CLOCK_MONOTONIC in milliseconds. */
-  | { k: 'until'; until: number }
+  /**
+   * What sessions hold is theirs until then, CLOCK_MONOTONIC in milliseconds. `isAll`: what daemons told before, however late, counts
+   * for nobody any more.
+   */
+  | { k: 'until'; until: number; isAll: boolean }
   /** To be answered at once. */
   | { k: 'ping' };
 

@@ -12,16 +12,26 @@ export class ToldDeadline {
   #sent: Millis = 0;
   /** Behind it in the daemon's memory. */
   #queued: Millis = 0;
-  #known: Millis;
+  /** Told by this daemon. */
+  #told: Millis = 0;
+  /** Told by daemons before it, as long as somebody may count on it. */
+  #before: Millis;
 
   /** `before`: what a daemon before this one may have told. */
   constructor(before: Millis) {
-    this.#known = before;
+    this.#before = before;
   }
 
-  /** The last deadline that any owner may have been told, by this daemon or the one before. */
+  /** The last deadline that any owner may count on, told by this daemon or one before. */
   get known(): Millis {
-    return this.#known;
+    return Math.max(this.#told, this.#before);
+  }
+
+  /** Nobody counts on what was told before this daemon. True when that is news. */
+  settled(): boolean {
+    const wasMore = this.#before > this.#told;
+    this.#before = 0;
+    return wasMore;
   }
 
   /** A helper was attached: what an earlier one knew is nothing to it. */
@@ -50,7 +60,7 @@ export class ToldDeadline {
   /** What owners may be told of `until`. Without a helper nothing is held in the kernel that could be let go too early. */
   limit(until: Millis, isAttached: boolean): Millis {
     const told = isAttached ? Math.min(until, this.#sent) : until;
-    if (told > this.#known) this.#known = told;
+    if (told > this.#told) this.#told = told;
     return told;
   }
 }

@@ -554,6 +554,7 @@ export class Daemon {
   #settled(): void {
     if (this.#isOver) return;
     setImmediate(() => this.#step(() => this.#core.settled(this.#now())));
+    this.#bridge?.settled();
     if (this.#journal.toldUntil > 0) this.#journal.clearTold().catch(() => {});
   }
 

@@ -36,6 +36,9 @@ export class SessionReturn {
   readonly #o: ReturnOptions;
   /** Sessions of the record whose client has not come back. */
   readonly #absent = new Map<string, Session>();
+  /** There is a record, and it names everybody who may come back. */
+  #isComplete = false;
+  #isWaiting = false;
 
   constructor(options: ReturnOptions) {
     this.#o = options;
@@ -89,11 +92,19 @@ export class SessionReturn {
   settleWhenDone(): void {
     if (this.#o.settled === undefined || this.#absent.size > 0) return;
     for (const session of this.#o.sessions.values()) if (session.isUnsettled) return;
+    const graceUntil = this.#o.graceUntil ?? 0;
+    if (!this.#isComplete && this.#o.now() < graceUntil) {
+      // After a crash nobody knows who is still to come: some may have been told the deadline of a restart before it.
+      if (!this.#isWaiting) this.endAbsentAt(graceUntil);
+      this.#isWaiting = true;
+      return;
+    }
     this.#o.settled();
   }
 
   /** What the record of a restart names is claimed; clients find it when they come back, until the deadline they were told. */
   restore(record: RestartRecord): void {
+    this.#isComplete = true;
     const sessionOf = (key: string): Session => {
       const known = this.#absent.get(key);
       if (known !== undefined) return known;

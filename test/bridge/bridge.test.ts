@@ -458,6 +458,28 @@ t.test('rule 5: what a restarted core takes long to confirm is kept in the kerne
   t.ok(w.told.includes('slow granted 2'));
 });
 
+t.test('a long deadline of a clean restart ends for the helper too when all have come back', async (t) => {
+  const w = await world(t);
+  w.ask('a', EX);
+  await w.hears('a granted 2');
+  t.equal(await w.bridge.restarting(60_000), 60_000);
+  w.toldUntil = 60_000;
+  await w.restart();
+  w.claim('a', 'r');
+  await w.hears('a granted 2');
+  w.bridge.settled();
+  // The daemon is killed soon afterwards: its owner counts on its lease only.
+  await w.quiet();
+  w.link = null;
+  w.bridge.close();
+  await w.quiet();
+  w.now = 1499;
+  await w.quiet();
+  t.equal(w.kernel.level('bridge', 'web', 'r'), EX);
+  w.now = 1520;
+  await until('let go', () => w.kernel.level('bridge', 'web', 'r') === NL);
+});
+
 t.test('rule 5: what an owner has not claimed yet outlives requests of others for it', async (t) => {
   // Found by the model: a refused try after a restart gave the kernel's lock up under an owner that was still on its way.
   const w = await world(t);

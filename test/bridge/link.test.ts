@@ -51,12 +51,12 @@ async function linked(t: Test, play: (socket: Socket) => void, silenceMs?: numbe
 t.test('rule 5: a message counts as known to the helper once it would survive the daemon', async (t) => {
   const { link, said, sockets } = await linked(t, (socket) => void socket.write(HELLO));
   await until('attached', () => said.includes('attached'));
-  t.equal(link.send({ k: 'until', until: 1 }), true, 'it lies in the socket');
+  t.equal(link.send({ k: 'until', until: 1, isAll: false }), true, 'it lies in the socket');
   // The helper reads nothing: at some time the socket is full.
   const value = 'x'.repeat(1000);
   let sent = 0;
   while (link.send({ k: 'value', domain: 'web', name: 'r', value })) t.ok(++sent < 10_000, 'it gets full');
-  t.equal(link.send({ k: 'until', until: 2 }), false);
+  t.equal(link.send({ k: 'until', until: 2, isAll: false }), false);
   t.notOk(said.includes('drained'));
   let heard = '';
   sockets[0]?.setEncoding('utf8').on('data', (chunk: string) => {
@@ -65,7 +65,7 @@ t.test('rule 5: a message counts as known to the helper once it would survive th
   sockets[0]?.resume();
   await until('drained', () => said.includes('drained'));
   await until('the deadline is there', () => heard.includes('"until":2'));
-  t.equal(link.send({ k: 'until', until: 3 }), true);
+  t.equal(link.send({ k: 'until', until: 3, isAll: false }), true);
 });
 
 t.test('a helper that does not answer is given up, and no other one is started beside it', async (t) => {
@@ -145,12 +145,12 @@ t.test('rule 5: what a killed daemon told last is read before the next one is he
   await until('joined', () => first.written.some((line) => line.includes('state')));
   first.deliver({ k: 'want', domain: 'web', name: 'r', level: EX, isTry: false, isForever: false, seq: 1 });
   await until('held', () => kernel.level('bridge', 'web', 'r') === EX);
-  first.deliver({ k: 'until', until: 1100 });
+  first.deliver({ k: 'until', until: 1100, isAll: false });
   // It told one more deadline and was killed; the next daemon knocks before that was read, and dies as well.
   const second = new FakeSocket();
   door.accept(second);
   t.equal(second.isRunning, false);
-  first.deliver({ k: 'until', until: 1600 });
+  first.deliver({ k: 'until', until: 1600, isAll: false });
   first.end();
   t.equal(second.isRunning, true);
   second.end();
