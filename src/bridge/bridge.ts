@@ -113,9 +113,21 @@ export class Bridge implements OwnerCore, LocalEvents {
     this.#helper.settled();
   }
 
-  /** What the core says of its locks for the record of a restart, with the owners as their doors know them. */
+  /**
+   * What the core says of its locks for the record of a restart, with the owners as their doors know them. What is not in the kernel, not
+   * yet or not any more, is not held: the next daemon asks for it again.
+   */
   claims(claims: ClaimedLock[]): ClaimedLock[] {
-    return claims.map((claim) => (claim.ctx instanceof BridgedLock ? { ...claim, ctx: claim.ctx.ctx } : claim));
+    return claims.flatMap((claim) => {
+      const { ctx: lock } = claim;
+      if (!(lock instanceof BridgedLock)) return [claim];
+      const { phase, told, leavesTo } = lock;
+      const isAhead = phase === 'taking' || phase === 'undoing';
+      const mode = claim.mode === -1 ? -1 : phase === 'dropping' ? leavesTo : isAhead && !lock.isClaim ? told : claim.mode;
+      if (mode === -1 && claim.mode !== -1) return [];
+      const want = mode === claim.mode ? claim.want : phase === 'taking' ? (claim.mode as Mode) : -1;
+      return [{ ...claim, mode, want, ctx: lock.ctx }];
+    });
   }
 
   // What owners ask.
@@ -177,6 +189,7 @@ export class Bridge implements OwnerCore, LocalEvents {
     }
     if (lock.need === EX && o.lvb !== null) this.#value(lock, o.lvb);
     lock.phase = 'dropping';
+    lock.leavesTo = mode;
     lock.need = mode === NL ? -1 : mode;
     this.#names.drop(lock, convert);
   }
@@ -191,6 +204,7 @@ export class Bridge implements OwnerCore, LocalEvents {
     if (lock.need === EX && o.lvbInvalid === true) this.#value(lock, new Uint8Array(LVB_BYTES));
     else if (lock.need === EX && o.lvb) this.#value(lock, o.lvb);
     lock.phase = 'dropping';
+    lock.leavesTo = -1;
     lock.need = -1;
     this.#names.drop(lock, () => this.#o.core.unlock(this.#o.now(), real, o));
   }

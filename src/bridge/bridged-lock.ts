@@ -20,6 +20,8 @@ export class BridgedLock implements LocalLock {
   phase: Phase = 'core';
   /** What the owner was told last; -1 = nothing yet. */
   told: Mode | -1 = -1;
+  /** While it is being given up: what its owner keeps. */
+  leavesTo: Mode | -1 = -1;
   /** The kernel must have this for it. */
   need: Mode | -1 = -1;
   /** Of the request under way. */

@@ -458,6 +458,28 @@ t.test('rule 5: what a restarted core takes long to confirm is kept in the kerne
   t.ok(w.told.includes('slow granted 2'));
 });
 
+t.test('rule 3: the record of a restart says what is held in the kernel too', async (t) => {
+  const w = await world(t);
+  await w.users.join('web');
+  const user = await w.users.open('web', 'taken', EX, false);
+  w.ask('waits', EX, { name: 'taken' });
+  const down = w.ask('down', EX, { name: 'd' });
+  const gone = w.ask('gone', EX, { name: 'g' });
+  w.ask('has', EX, { name: 'h' });
+  const reader = w.ask('up', PR, { name: 'u' });
+  for (const line of ['down granted 2', 'gone granted 2', 'has granted 2', 'up granted 1']) await w.hears(line);
+  w.bridge.convert(w.now, down, PR, { try: false, deadline: 0, lvb: null });
+  w.bridge.unlock(w.now, gone);
+  w.bridge.convert(w.now, reader, EX, { try: false, deadline: 0, lvb: null });
+  const claims = w.core.claims().map(({ name, mode, want, ctx }) => ({ name, mode, want, ctx }));
+  t.equal(claims.length, 5, 'the core has them all, in the higher modes');
+  t.same(
+    w.bridge.claims(claims as never).map((c) => `${(c.ctx as { id: string }).id} ${c.mode} ${c.want}`),
+    ['down 1 -1', 'has 2 -1', 'up 1 2'],
+  );
+  user.close();
+});
+
 t.test('a long deadline of a clean restart ends for the helper too when all have come back', async (t) => {
   const w = await world(t);
   w.ask('a', EX);

@@ -132,7 +132,7 @@ function ago(time: number, deadline: number): string {
 
 export const bridgeSuite: Suite = {
   name: 'bridge',
-  limitMs: 900_000,
+  limitMs: 1_500_000,
   run: async (m, check, report) => {
     await m.sh(`cat >/root/tsdlm.conf <<'END'\n${CLUSTER}END\nchmod 600 /root/tsdlm.conf; mkdir -p /dlm/web /run/a /run/b`);
     const a = new Node(m, 'a');
