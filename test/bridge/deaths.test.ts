@@ -16,7 +16,16 @@ t.test('rule 5: a kernel user and an owner in tsdlm never both, whoever dies in 
     for (const [what, n] of Object.entries(result.counts)) counts[what] = (counts[what] ?? 0) + n;
   }
   t.comment(JSON.stringify(counts));
-  for (const what of ['daemon killed', 'clean restarts', 'helper killed', 'claims', 'granted', 'kernel granted', 'quorum lost'])
+  for (const what of [
+    'daemon killed',
+    'clean restarts',
+    'helper killed',
+    'claims',
+    'restored',
+    'granted',
+    'kernel granted',
+    'quorum lost',
+  ])
     t.ok((counts[what] ?? 0) > 0, what);
 });
 

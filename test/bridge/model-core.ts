@@ -40,6 +40,16 @@ export class ModelCore implements OwnerCore {
     return this.#locks.length;
   }
 
+  /** What the record of a clean restart is made of. */
+  claims(): ClaimedLock[] {
+    return this.#locks
+      .filter((lock) => lock.mode >= 0 || lock.isClaim)
+      .map(({ id, domain, name, mode, want, te, tc, se, sc, ctx, isClaim }) => ({
+        ...{ id, domain, name, mode: isClaim ? want : mode, want: -1, te, tc, se, sc, ctx },
+        ...{ nodeOwned: false, lvb: false, lvbState: 0, value: null, isDirty: false, who: '', why: '', deadline: 0 },
+      }));
+  }
+
   /** The daemon is killed: what owners were told is theirs until then. */
   die(until: number, ownerOf: (lock: LocalLock) => unknown): void {
     this.isDead = true;

@@ -9,7 +9,7 @@
 import { Bridge } from '../../src/bridge/bridge.js';
 import type { BridgeLink, LinkEvents } from '../../src/bridge/link.js';
 import { BRIDGE_VERSION, type FromHelper, type ToHelper } from '../../src/bridge/protocol.js';
-import type { LocalLock } from '../../src/master/types.js';
+import type { ClaimedLock, LocalLock } from '../../src/master/types.js';
 import { EX, isCompatible, type Mode, NL, PR } from '../../src/protocol/modes.js';
 import { FakeKernel } from './fake-kernel.js';
 import { ModelCore, type Remembered } from './model-core.js';
@@ -40,6 +40,8 @@ interface Daemon {
   bridge: Bridge;
   core: ModelCore;
   isDead: boolean;
+  /** Its record for a restart is made: nothing is asked of it and nothing granted any more. */
+  isFrozen: boolean;
   hasQuorum: boolean;
   isReady: boolean;
   ticker: NodeJS.Timeout;
@@ -59,6 +61,8 @@ class Owner {
   isOver = false;
   /** A helper was killed under it. */
   isExposed = false;
+  /** The daemon has it from a record; it has not come back. */
+  isAway = false;
   lock: LocalLock | null = null;
   lastAt = 0;
   daemon: Daemon | null = null;
@@ -205,7 +209,7 @@ export class Model {
 
   #ask(): void {
     const daemon = this.#daemon;
-    if (daemon === null || !daemon.isReady || this.#owners.length >= 4) return;
+    if (daemon === null || daemon.isFrozen || !daemon.isReady || this.#owners.length >= 4) return;
     const owner = new Owner(this.#nextId++, NAMES[this.#draw(NAMES.length)] ?? 'r');
     owner.daemon = daemon;
     this.#owners.push(owner);
@@ -227,7 +231,7 @@ export class Model {
     const { daemon, lock } = owner;
     const isHeld = owner.mode(this.#time.now) >= NL;
     this.#note(`owner ${owner.id} ${isHeld ? 'releases' : 'cancels'}`);
-    if (daemon !== null && !daemon.isDead && lock !== null) {
+    if (daemon !== null && !daemon.isDead && !daemon.isFrozen && !owner.isAway && lock !== null) {
       if (isHeld) daemon.bridge.unlock(this.#time.now, lock);
       else if (owner.told < 0) {
         daemon.bridge.cancel(this.#time.now, lock);
@@ -247,7 +251,16 @@ export class Model {
   #convert(owner: Owner): void {
     const { daemon, lock } = owner;
     const held = owner.mode(this.#time.now);
-    if (daemon === null || daemon.isDead || !(lock !== null && lock.want === -1) || held < PR || lock.mode !== held) return;
+    if (
+      daemon === null ||
+      daemon.isDead ||
+      daemon.isFrozen ||
+      owner.isAway ||
+      !(lock !== null && lock.want === -1) ||
+      held < PR ||
+      lock.mode !== held
+    )
+      return;
     const mode = held === EX ? PR : EX;
     this.#note(`owner ${owner.id} converts to ${mode}`);
     if (mode < held) owner.told = mode;
@@ -256,7 +269,7 @@ export class Model {
 
   // The daemon.
 
-  #startDaemon(): void {
+  #startDaemon(record: readonly ClaimedLock[] | null = null): void {
     const core = new ModelCore(
       this.#remembered,
       () => this.#time.now,
@@ -265,6 +278,7 @@ export class Model {
     const ownerOf = (lock: LocalLock): Owner => lock.ctx as Owner;
     const daemon = {
       isDead: false,
+      isFrozen: false,
       hasQuorum: true,
       isReady: false,
       backlog: [],
@@ -281,7 +295,7 @@ export class Model {
       domains: new Set(['web']),
       toldUntil: Math.max(this.#toldUntil, since + LEASE_MS),
       claimMs: 600,
-      hasRecord: this.#bugs.forgetsWhoIsAway === true,
+      hasRecord: record !== null || this.#bugs.forgetsWhoIsAway === true,
       journaled: new Set(),
       leaseMoved: () => this.#lease(daemon, daemon.bridge.holdUntil),
       step: (work) => {
@@ -294,7 +308,9 @@ export class Model {
           const deadline = daemon.bridge.holdUntil;
           const mode = lock.mode as Mode;
           const owner = ownerOf(lock);
+          if (daemon.isFrozen) return;
           owner.lock = lock;
+          if (owner.isAway) return;
           this.#count('granted');
           // On what a helper still has that is dead but for one call: nobody can know.
           if (this.#helper?.isKilled === true) owner.isExposed = true;
@@ -314,6 +330,7 @@ export class Model {
           const owner = ownerOf(lock);
           this.#note(`owner ${owner.id} denied ${code}`);
           if (lock.mode < 0) owner.lock = null;
+          if (owner.isAway) return;
           this.#post(owner, () => {
             if (owner.told < 0 || lock.mode < 0) this.#over(owner);
           });
@@ -327,13 +344,14 @@ export class Model {
           this.#count('lost');
           this.#note(`owner ${ownerOf(lock).id} lost`);
           ownerOf(lock).lock = null;
-          this.#post(ownerOf(lock), () => this.#over(ownerOf(lock)));
+          if (!ownerOf(lock).isAway) this.#post(ownerOf(lock), () => this.#over(ownerOf(lock)));
         },
       },
     });
     core.events = daemon.bridge;
     daemon.ticker = setInterval(() => this.#tick(daemon), HEARTBEAT_MS);
     this.#daemon = daemon;
+    for (const claim of record ?? []) this.#restore(claim, daemon);
     this.#count('daemons');
     this.#note('daemon starts');
     const letIn = (): void => {
@@ -345,8 +363,37 @@ export class Model {
     else void daemon.bridge.ready.then(letIn);
   }
 
+  /** A claim of the record: its owner finds it when it comes back, and has given it up when it does not. */
+  #restore(claim: ClaimedLock, daemon: Daemon): void {
+    const owner = claim.ctx as Owner;
+    this.#count('restored');
+    owner.daemon = daemon;
+    owner.isAway = true;
+    owner.lock = daemon.bridge.reclaim(this.#time.now, claim);
+    setTimeout(() => {
+      if (owner.daemon !== daemon || !owner.isAway || owner.lock === null || daemon.isDead || daemon.isFrozen) return;
+      daemon.bridge.unlock(this.#time.now, owner.lock);
+    }, this.#toldUntil - this.#time.now);
+  }
+
   #comeBack(owner: Owner, daemon: Daemon): void {
-    if (owner.isOver || daemon.isDead) return;
+    if (owner.isOver || daemon.isDead || daemon.isFrozen) return;
+    if (owner.isAway && owner.daemon === daemon && owner.lock !== null) {
+      owner.isAway = false;
+      const { lock } = owner;
+      if (owner.mode(this.#time.now) < PR) {
+        daemon.bridge.unlock(this.#time.now, lock);
+        this.#over(owner);
+      } else if (lock.mode >= 0) {
+        const deadline = daemon.bridge.holdUntil;
+        this.#post(owner, () => {
+          owner.deadline = Math.max(owner.deadline, deadline);
+        });
+      }
+      return;
+    }
+    if (owner.isAway) owner.daemon = null;
+    owner.isAway = false;
     const mode = owner.mode(this.#time.now);
     if (mode < PR || owner.daemon === daemon) {
       if (owner.daemon !== daemon) this.#over(owner);
@@ -375,6 +422,7 @@ export class Model {
   /** As the daemon tells its sessions: those that hold something, or claim it. */
   #lease(daemon: Daemon, until: number): void {
     for (const owner of this.#owners) {
+      if (owner.isAway) continue;
       if (owner.daemon !== daemon || (owner.lock?.mode ?? -1) < 0) {
         if (owner.daemon !== daemon || owner.told < 0) continue;
       }
@@ -390,7 +438,7 @@ export class Model {
     this.#end(daemon, Math.max(this.#toldUntil, this.#time.now + LEASE_MS));
   }
 
-  #end(daemon: Daemon, rememberUntil: number): void {
+  #end(daemon: Daemon, rememberUntil: number, record: readonly ClaimedLock[] | null = null): void {
     daemon.isDead = true;
     clearInterval(daemon.ticker);
     daemon.core.die(rememberUntil + 600, (lock) => (lock.ctx as { ctx: Owner }).ctx);
@@ -402,22 +450,24 @@ export class Model {
     for (const owner of [...this.#owners]) if (owner.told < 0) this.#over(owner);
     setTimeout(
       () => {
-        if (this.#daemon === null) this.#startDaemon();
+        if (this.#daemon === null) this.#startDaemon(record);
       },
       this.#draw(this.#draw(3) === 0 ? 8000 : 600),
     );
   }
 
   #restart(daemon: Daemon): void {
-    if (!daemon.hasQuorum || daemon.core.holdUntil <= this.#time.now) return;
+    if (daemon.isFrozen || !daemon.hasQuorum || daemon.core.holdUntil <= this.#time.now) return;
     this.#count('clean restarts');
     this.#note('clean restart');
     const until = this.#time.now + 10_000;
+    daemon.isFrozen = true;
+    const record = daemon.bridge.claims(daemon.core.claims());
+    this.#toldUntil = until;
     void daemon.bridge.restarting(until).then((told) => {
       if (daemon.isDead) return;
-      this.#toldUntil = until;
       this.#lease(daemon, told);
-      this.#end(daemon, until);
+      this.#end(daemon, until, record);
     });
   }
 
