@@ -31,6 +31,7 @@ t.test('rule 5: a kernel user and an owner in tsdlm never both, whoever dies in 
 
 /** `from`: a little before the first seed that finds it, to keep the test short. */
 const PLANTED: Record<string, { bugs: PlantedBugs; from: number }> = {
+  'an owner is told before the kernel has granted (rule 4)': { bugs: { tellsEarly: true }, from: 1 },
   'a deadline counts as known though it never left the daemon': { bugs: { trustsFullSocket: true }, from: 1 },
   "the next daemon's connection cuts off the last words of the one before": { bugs: { isDoorDeaf: true }, from: 240 },
   'the helper lets go half a second early': { bugs: { isHelperFast: true }, from: 1 },

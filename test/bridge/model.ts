@@ -30,6 +30,8 @@ export interface PlantedBugs {
   isDoorDeaf?: boolean;
   /** The helper lets go half a second early. */
   isHelperFast?: boolean;
+  /** An owner is told of its grant when the kernel has been asked, not when it has granted. */
+  tellsEarly?: boolean;
   /** Owners are let in before it is known which helper there is. */
   letsInEarly?: boolean;
   /** What owners have that did not come back yet is given up with the next request for the name. */
@@ -486,6 +488,10 @@ export class Model {
   #send(daemon: Daemon, m: ToHelper): boolean {
     if (daemon.socket === null) return false;
     this.#note(`daemon says ${JSON.stringify(m)}${daemon.isFull ? ', into a full socket' : ''}`);
+    if (this.#bugs.tellsEarly === true && m.k === 'want' && m.level >= PR) {
+      const { domain, name, level, seq } = m;
+      setImmediate(() => void (daemon.isDead || daemon.link?.message({ k: 'have', domain, name, level, seq, value: null })));
+    }
     if (daemon.isFull) {
       daemon.backlog.push(m);
       return this.#bugs.trustsFullSocket === true;
