@@ -59,6 +59,8 @@ export class NodeCore implements CoreApi {
   private commands: Command[] = [];
   private overReason: string | null = null;
   private overAtLeast: StartCount = 0;
+  /** The host was asked to call `advance`, and has not yet. */
+  private isToAdvance = false;
   private lastMember = false;
   private lastHoldUntil: Millis = 0;
   private lastSuspended = false;
@@ -169,9 +171,21 @@ export class NodeCore implements CoreApi {
         this.membership.propose(now, command);
       } else {
         this.announce(now);
-        if (this.views.length === 0 && this.commands.length === 0 && this.overReason === null) return;
+        if (this.views.length === 0 && this.commands.length === 0 && this.overReason === null) break;
       }
     }
+    if (!this.isToAdvance && this.engine.hasWork) {
+      this.isToAdvance = true;
+      this.out.moreToDo();
+    }
+  }
+
+  /** The next step of what goes in steps; see CoreOutput.moreToDo. */
+  advance(now: Millis): void {
+    this.enter(now);
+    this.isToAdvance = false;
+    this.engine.advance(now);
+    this.settle(now);
   }
 
   private announce(now: Millis): void {

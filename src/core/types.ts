@@ -26,6 +26,8 @@ export interface CoreInit extends MembershipInit {
 }
 
 export interface CoreOutput extends Omit<EngineOutput, 'send' | 'propose'> {
+  /** Something is left to do (a recovery goes in steps): call `advance` once, in a later turn, after the inputs that are there then. */
+  moreToDo(): void;
   send(to: NodeId, msg: PeerMessage): void;
   persist(batch: PersistBatch): void;
   fence(request: FenceRequest): void;
@@ -57,6 +59,8 @@ export interface CoreApi {
   readonly leader: NodeId;
   /** Runs all that is due: leases, elections, time-outs of requests. Call at least every limits.tickMs. `wallMs`: wall clock, for records. */
   tick(now: Millis, wallMs?: number): void;
+  /** One more step of what goes in steps; see CoreOutput.moreToDo. */
+  advance(now: Millis): void;
   /** A message of the link to `from`: lock messages exactly once and in order per link generation. */
   receive(now: Millis, from: NodeId, msg: PeerMessage): void;
   /** The link to `peer` is usable, to its incarnation `startCount`. `reset`: lock messages sent or received before may be lost. */

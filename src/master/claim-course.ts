@@ -24,7 +24,7 @@ export function attachClaim(s: EngineState, domain: Domain, lock: Lock): void {
   lock.res = res;
   lock.st = ST_NEW;
   s.own.set(lock.id, lock);
-  res.localCount++;
+  res.attach(lock);
   if (res.isIdle) untouchIdle(res);
   res.addWaiter(lock);
   domain.claims.add(lock);

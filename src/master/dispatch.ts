@@ -17,9 +17,10 @@ import { onDeref, onDerefDone, touchIdle, untouchIdle } from './idle.js';
 import { Lock, Q_GRANTED, ST_CONVERTING, ST_HELD, ST_LOCKING, ST_NEW, ST_UNLOCKING } from './lock.js';
 import { type LockRes, RES_OWNED } from './lockres.js';
 import { needMaster, onAssertMaster, onMasterReply, onMasterRequest, onNotMaster } from './mastery.js';
-import { lockFromRegistration } from './rebuild.js';
-import { mustPark, onRecoveryActive, onRecoveryDone, remoteLocks } from './recovery.js';
+import { lockFromRegistration, rebuildOf } from './rebuild.js';
+import { mustPark, onRecoveryActive, onRecoveryDone } from './recovery.js';
 import * as serve from './serve.js';
+import { remoteLocks } from './serve-rebuilt.js';
 import type { EngineState } from './state.js';
 
 type Of<K extends LockMessage['k']> = Extract<LockMessage, { k: K }>;
@@ -71,7 +72,7 @@ export function dispatch(s: EngineState, domain: Domain, from: NodeId, msg: Lock
     case 'NotMaster':
       return onNotMasterReply(s, domain, from, msg);
     case 'Deref':
-      if (mustPark(s, domain, msg.name) && domain.rebuilding.has(msg.name)) domain.parked.push({ from, msg });
+      if (mustPark(s, domain, msg.name) && domain.rebuilding.has(msg.name)) park(domain, from, msg);
       else onDeref(s, domain, from, msg.name);
       return;
     case 'DerefDone': {
@@ -96,6 +97,12 @@ export function dispatch(s: EngineState, domain: Domain, from: NodeId, msg: Lock
   }
 }
 
+/** A request that waits for the barrier, or behind it for its resource alone. */
+function park(domain: Domain, from: NodeId, msg: Extract<LockMessage, { name: string }>): void {
+  if (domain.isRecovering) domain.parked.push({ from, msg });
+  else rebuildOf(domain, msg.name).parked.push({ from, msg });
+}
+
 /** Requests that waited for the barrier. */
 export function replayParked(s: EngineState, domain: Domain): void {
   const parked = domain.parked;
@@ -118,7 +125,7 @@ function served(
 ): LockRes | null {
   const res = domain.resources.get(msg.name);
   if (res && res.owner === s.self && res.state === RES_OWNED) return res;
-  if (mustPark(s, domain, msg.name)) domain.parked.push({ from, msg });
+  if (mustPark(s, domain, msg.name)) park(domain, from, msg);
   else if (msg.k === 'UnlockRequest') s.send(domain, from, { k: 'UnlockDone', id: msg.id });
   else if (msg.k !== 'CancelRequest') s.send(domain, from, { k: 'NotMaster', name: msg.name, id: msg.id });
   return null;
@@ -152,7 +159,11 @@ function onLockRequest(s: EngineState, domain: Domain, from: NodeId, msg: Of<'Lo
 /** A restarted node claims what it held or waited for before (rules 1, 3): only what we know of counts as held. */
 function onReclaimRequest(s: EngineState, domain: Domain, from: NodeId, msg: Of<'Reclaim'>): void {
   const entry = msg.lock;
-  if (mustPark(s, domain, entry.name)) return onReclaim(s, domain, from, entry);
+  if (mustPark(s, domain, entry.name)) {
+    if (domain.isRecovering) onReclaim(s, domain, from, entry);
+    else rebuildOf(domain, entry.name).parked.push({ from, msg });
+    return;
+  }
   const res = domain.resources.get(entry.name);
   if (res?.owner !== s.self || res.state !== RES_OWNED) {
     s.send(domain, from, { k: 'NotMaster', name: entry.name, id: entry.id });

@@ -68,11 +68,17 @@ export class Domain {
   isDoneSent = false;
   /** Own resources whose new master has not confirmed. */
   readonly unconfirmed = new Set<LockRes>();
+  /** Masters that have confirmed in this epoch, and whose resources are being taken out of `unconfirmed`, one after the other. */
+  confirming: NodeId[] = [];
+  /** Resources in state REBUILDING: placed here, and not rebuilt. Behind the barrier they are rebuilt one after the other. */
+  readonly toRebuild = new Set<LockRes>();
+  /** In a recovery: resources without a master that somebody may want once the barrier is reached. */
+  readonly wanted = new Set<LockRes>();
   /** Registrations for resources we are to master: name -> what holders sent. */
   readonly rebuilding = new Map<string, Rebuild>();
   /** Leaving: resources handed over and not yet confirmed by their new master. */
   readonly handing = new Map<string, { target: NodeId; data: HandedResource }>();
-  /** Requests for resources that are being rebuilt, in order of arrival. */
+  /** Requests that wait for the barrier, in order of arrival. */
   parked: { from: NodeId; msg: LockMessage }[] = [];
   /** Messages of a newer epoch than ours. */
   ahead: { from: NodeId; msg: LockMessage }[] = [];
@@ -107,4 +113,6 @@ export interface Rebuild {
   /** By "node/id". */
   locks: Map<string, Lock>;
   handed: HandedResource | null;
+  /** Requests that came behind the barrier and before it was rebuilt, in order. */
+  parked: { from: NodeId; msg: LockMessage }[];
 }

@@ -154,13 +154,13 @@ export function countOwned(engine: Engine): { nl: number; pr: number; ex: number
 export function listDomains(
   engine: Engine,
 ): { name: string; mastery: MasteryPolicy; epoch: number; members: NodeId[]; masters: NodeId[]; isRecovering: boolean }[] {
-  return [...engine.state.domains.values()].map(({ name, mastery, epoch, memberIds, masterIds, isRecovering }) => ({
+  return [...engine.state.domains.values()].map(({ name, mastery, epoch, memberIds, masterIds, isRecovering, toRebuild }) => ({
     name,
     mastery,
     epoch,
     members: [...memberIds],
     masters: [...masterIds],
-    isRecovering,
+    isRecovering: isRecovering || toRebuild.size > 0,
   }));
 }
 
@@ -180,6 +180,7 @@ function dumpDomain(domain: Domain, now: number): Record<string, unknown> {
     doneFrom: [...domain.doneFrom],
     unconfirmed: [...domain.unconfirmed].map((r) => r.name).slice(0, 100),
     handing: [...domain.handing.keys()].slice(0, 100),
+    toRebuild: domain.toRebuild.size,
     parked: domain.parked.length,
     ahead: domain.ahead.length,
     tainted: [...domain.tainted.keys()],

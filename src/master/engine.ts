@@ -15,7 +15,7 @@ import type { Mode } from '../protocol/modes.js';
 import { LOCK_LVB, type LockMessage } from '../protocol/peer-messages.js';
 import { announce } from './announce.js';
 import { reclaim } from './claims.js';
-import { replayParked } from './dispatch.js';
+import { dispatch, replayParked } from './dispatch.js';
 import { Domain } from './domain.js';
 import { judge, replayAhead, taint } from './epochs.js';
 import * as hold from './hold.js';
@@ -31,6 +31,7 @@ import * as requests from './requests.js';
 import { isHandedOver, restartClaims } from './restart.js';
 import * as serve from './serve.js';
 import { EngineState, type EngineTuning, type Hooks } from './state.js';
+import { hasSweepWork, sweep } from './sweep.js';
 import { tellBast, tellDenied, tellGranted, tellUnlocked } from './tell.js';
 import {
   type ClaimedLock,
@@ -67,6 +68,7 @@ export class Engine {
       unlocked: (lock) => tellUnlocked(this.state, lock),
       bast: (lock, mode) => tellBast(this.state, lock, mode),
       ownerKnown: (res) => hold.ownerKnown(this.state, res),
+      dispatch: (domain, from, msg) => dispatch(this.state, domain, from, msg),
       placeClaim: (res) => placeClaim(this.state, res),
     };
     this.state = new EngineState(init.self, init.startCount, init.view, out, hooks, init.tuning);
@@ -345,6 +347,26 @@ export class Engine {
   }
 
   // --- Time and the rest --------------------------------------------------------------------------------------------------
+
+  /** Something is left of a recovery: the host calls `advance`, after other inputs that have come. */
+  get hasWork(): boolean {
+    if (this.state.isSuspended) return false;
+    for (const domain of this.state.domains.values()) if (hasSweepWork(domain)) return true;
+    return false;
+  }
+
+  /** One step of what is left of recoveries (EngineTuning.sliceOps). */
+  advance(now: Millis): void {
+    const s = this.state;
+    s.now = now;
+    if (s.isSuspended) return;
+    let left = s.tuning.sliceOps;
+    for (const domain of s.domains.values()) {
+      if (left <= 0) break;
+      left = sweep(s, domain, left);
+    }
+    this.finish();
+  }
 
   tick(now: Millis): void {
     const s = this.state;

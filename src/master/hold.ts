@@ -26,7 +26,7 @@ function isServedHere(s: EngineState, res: LockRes): boolean {
 export function start(s: EngineState, lock: Lock): void {
   const res = lock.res;
   s.own.set(lock.id, lock);
-  res.localCount++;
+  res.attach(lock);
   if (res.isIdle) untouchIdle(res);
   s.clock.advance();
   lock.se = s.clock.epoch;
@@ -261,7 +261,7 @@ export function remove(s: EngineState, lock: Lock): void {
   lock.st = ST_GONE;
   if (!s.own.delete(lock.id)) return;
   res.domain.claims.delete(lock);
-  res.localCount--;
+  res.detach(lock);
   invariant(res.localCount >= 0, `local lock count of ${res.name} fell below zero`);
   if (res.localCount === 0) touchIdle(s, res);
 }

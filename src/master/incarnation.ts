@@ -114,7 +114,7 @@ export function endForIncarnation(s: EngineState, lock: Lock): void {
   const st = lock.st;
   const wasClaim = isClaim(lock);
   lock.flags &= ~WAIT_CLAIM;
-  lock.prev = lock.next = null;
+  lock.prev = lock.next = lock.localPrev = lock.localNext = null;
   lock.q = 0;
   lock.res = detachedRes(s, lock.domain, lock.name);
   lock.basted = lock.keptBast = -1;

@@ -60,6 +60,9 @@ export class Lock implements LocalLock {
   q: QueueName = Q_NONE;
   prev: Lock | null = null;
   next: Lock | null = null;
+  /** Of a local owner: its neighbours among the local locks of its resource (LockRes.attach). */
+  localPrev: Lock | null = null;
+  localNext: Lock | null = null;
   /** Highest mode that a BAST was sent for since the last change of mode; -1 none. */
   basted: Mode | -1 = -1;
 

@@ -86,8 +86,10 @@ export class LockRes {
   lvbState: LvbState = 0;
   lvb: Uint8Array | null = null;
 
-  /** Locks of local owners on this resource, whatever their state. */
+  /** Locks of local owners on this resource, whatever their state: how many, and a list in the order in which they came. */
   localCount = 0;
+  localHead: Lock | null = null;
+  private localTail: Lock | null = null;
   /** Local requests that wait for the master to be known, in order. */
   newWaiters: readonly Lock[] = NO_WAITERS;
   /** Mastery rounds in a row that led to a node which did not master it. */
@@ -113,6 +115,31 @@ export class LockRes {
   addRef(node: NodeId): void {
     this.refs ??= new NodeSet();
     this.refs.add(node);
+  }
+
+  /** A lock of a local owner is here from now on. */
+  attach(lock: Lock): void {
+    lock.localPrev = this.localTail;
+    lock.localNext = null;
+    if (this.localTail) this.localTail.localNext = lock;
+    else this.localHead = lock;
+    this.localTail = lock;
+    this.localCount++;
+  }
+  /** It is not any more. */
+  detach(lock: Lock): void {
+    if (lock.localPrev) lock.localPrev.localNext = lock.localNext;
+    else this.localHead = lock.localNext;
+    if (lock.localNext) lock.localNext.localPrev = lock.localPrev;
+    else this.localTail = lock.localPrev;
+    lock.localPrev = lock.localNext = null;
+    this.localCount--;
+  }
+  /** Locks of local owners, a copy. */
+  locals(): Lock[] {
+    const all: Lock[] = [];
+    for (let lock = this.localHead; lock; lock = lock.localNext) all.push(lock);
+    return all;
   }
 
   /** `lock` waits for the master to be known. */

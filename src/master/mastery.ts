@@ -33,7 +33,10 @@ export function needMaster(s: EngineState, res: LockRes): void {
   if (domain.isLeaving) return; // Who leaves masters nothing any more.
   if (domain.mastery === 'servers') return needServer(s, res);
   const isClaimed = hasClaim(domain, res);
-  if (domain.isRecovering && !isClaimed) return; // startRounds, at the barrier.
+  if (domain.isRecovering && !isClaimed) {
+    domain.wanted.add(res); // startRounds, at the barrier.
+    return;
+  }
   if (domain.memberIds.size === 1) {
     domain.mles.delete(res.name);
     if (isClaimed && domain.isRecovering) s.hooks.placeClaim(res);
@@ -231,15 +234,17 @@ export function tickMastery(s: EngineState, domain: Domain): void {
 export function voidRounds(s: EngineState, domain: Domain): void {
   for (const mle of domain.mles.values()) if (mle.isAsking) domain.askedBefore.add(mle.name);
   domain.mles.clear();
-  for (const res of domain.resources.values()) if (res.state === RES_MASTERING && hasClaim(domain, res)) needMaster(s, res);
+  for (const res of new Set([...domain.claims].map((lock) => lock.res))) if (res.state === RES_MASTERING) needMaster(s, res);
 }
 
 /** The barrier is reached: mastery rounds begin. */
 export function startRounds(s: EngineState, domain: Domain): void {
   const asked = new Set(domain.askedBefore);
+  const wanted = [...domain.wanted];
   domain.askedBefore.clear();
-  for (const res of domain.resources.values()) {
-    if (res.state !== RES_MASTERING) continue;
+  domain.wanted.clear();
+  for (const res of wanted) {
+    if (res.state !== RES_MASTERING || domain.resources.get(res.name) !== res) continue;
     if (res.localCount > 0 || asked.has(res.name)) needMaster(s, res);
     else touchIdle(s, res);
   }

@@ -47,6 +47,6 @@ export function learnOwner(s: EngineState, res: LockRes, owner: NodeId, gen: num
 /** A lock of before this node's restart waits to be claimed on this resource. */
 export function hasClaim(domain: Domain, res: LockRes): boolean {
   if (domain.claims.size === 0 || res.localCount === 0) return false;
-  for (const lock of domain.claims) if (lock.res === res) return true;
+  for (let lock = res.localHead; lock; lock = lock.localNext) if (domain.claims.has(lock)) return true;
   return false;
 }

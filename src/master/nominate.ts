@@ -30,7 +30,10 @@ import type { EngineState } from './state.js';
 /** A resource without a known master is needed: asks for it, unless that is under way, or nobody may master. */
 export function needServer(s: EngineState, res: LockRes): void {
   const domain = res.domain;
-  if (domain.isRecovering && !hasClaim(domain, res)) return; // startRounds, at the barrier.
+  if (domain.isRecovering && !hasClaim(domain, res)) {
+    domain.wanted.add(res); // startRounds, at the barrier.
+    return;
+  }
   const mle = domain.mles.get(res.name);
   if (mle?.isAsking || (mle && mle.retryAt !== 0)) return;
   if (domain.masters.length === 0 && !hasClaim(domain, res)) {

@@ -30,7 +30,10 @@ export function placeOrphans(s: EngineState, domain: Domain, isGone: (node: Node
   const isToTell = domain.mastery === 'peer' ? null : resourcesToTell(s, domain);
   const unknown = new Set<LockRes>();
   for (const res of domain.resources.values()) {
-    if (res.state === RES_MASTERING) continue;
+    if (res.state === RES_MASTERING) {
+      domain.wanted.add(res);
+      continue;
+    }
     if (res.state === RES_OWNED && res.owner === s.self && mayMaster) continue;
     if (res.state === RES_REBUILDING && mayMaster) {
       // Not confirmed to anybody: holders register again in this epoch. Our own locks take part as they are.
@@ -61,6 +64,7 @@ export function placeOrphans(s: EngineState, domain: Domain, isGone: (node: Node
       // Only requests that have not reached any master: ask anew.
       res.state = RES_MASTERING;
       res.owner = 0;
+      domain.wanted.add(res);
       continue;
     }
     place(s, domain, res);
@@ -84,6 +88,8 @@ export function place(s: EngineState, domain: Domain, res: LockRes): NodeId {
   res.gen = domain.epoch;
   res.isDoubtful = false;
   res.isUnconfirmed = target !== 0;
+  if (target === s.self) domain.toRebuild.add(res);
+  else domain.toRebuild.delete(res);
   if (target === 0) {
     res.state = RES_ORPHANED;
     domain.unconfirmed.delete(res);
@@ -114,9 +120,10 @@ function askAnew(s: EngineState, resources: ReadonlySet<LockRes>): void {
     res.owner = 0;
     res.isUnconfirmed = res.isDoubtful = false;
     res.domain.unconfirmed.delete(res);
+    res.domain.toRebuild.delete(res);
+    res.domain.wanted.add(res);
   }
-  for (const lock of [...s.own.values()]) {
-    if (!resources.has(lock.res)) continue;
+  for (const lock of [...resources].flatMap((res) => res.locals())) {
     if (lock.st === ST_UNLOCKING && lock.mayLeave) {
       onUnlocked(s, lock);
     } else if (lock.st === ST_LOCKING && lock.isZombie) {
@@ -131,6 +138,8 @@ function askAnew(s: EngineState, resources: ReadonlySet<LockRes>): void {
 export function dropRecord(domain: Domain, res: LockRes): void {
   untouchIdle(res);
   domain.unconfirmed.delete(res);
+  domain.toRebuild.delete(res);
+  domain.wanted.delete(res);
   domain.resources.delete(res.name);
 }
 
@@ -148,6 +157,7 @@ export function adopt(s: EngineState, domain: Domain, res: LockRes): void {
   res.isUnconfirmed = true;
   res.isDoubtful = false;
   domain.unconfirmed.add(res);
+  domain.toRebuild.add(res);
   // Our own claim on it counts as held like the registrations of the others: we are its new master.
   confirmClaims(s, res);
 }
@@ -155,8 +165,9 @@ export function adopt(s: EngineState, domain: Domain, res: LockRes): void {
 /** Claims of ours on a resource that is placed now: in force again, and their registrations. */
 function confirmClaims(s: EngineState, res: LockRes): RegisteredLock[] {
   const locks: RegisteredLock[] = [];
-  for (const lock of [...res.domain.claims]) {
-    if (lock.res !== res) continue;
+  if (res.domain.claims.size === 0) return locks;
+  for (const lock of res.locals()) {
+    if (!res.domain.claims.has(lock)) continue;
     confirmClaim(s, lock);
     const entry = registration(lock, s.now);
     if (entry) locks.push(entry);

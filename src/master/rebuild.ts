@@ -71,7 +71,7 @@ export function modeInForce(lock: Lock): Mode | -1 {
 export function rebuildOf(domain: Domain, name: string): Rebuild {
   let rebuild = domain.rebuilding.get(name);
   if (!rebuild) {
-    rebuild = { name, locks: new Map(), handed: null };
+    rebuild = { name, locks: new Map(), handed: null, parked: [] };
     domain.rebuilding.set(name, rebuild);
   }
   return rebuild;

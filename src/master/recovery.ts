@@ -21,29 +21,26 @@
  * leaves, and keeps its own locks. Where no server lives, locks stay *orphaned* with their holders, and are placed when one comes.
  */
 import type { DomainView, Member } from '../membership/types.js';
-import { ERROR_CODES, InvariantError } from '../protocol/errors.js';
-import { IdMap } from '../protocol/id-map.js';
 import type { NodeId } from '../protocol/ids.js';
-import type { Mode } from '../protocol/modes.js';
-import { LOCK_RECLAIM, LOCK_TRY } from '../protocol/peer-messages.js';
-import { attachClaim, voidClaim } from './claim-course.js';
+import { attachClaim } from './claim-course.js';
 import type { Domain } from './domain.js';
 import { collectHandOver, register, stopServing } from './hand-over.js';
 import * as hold from './hold.js';
 import { touchIdle } from './idle.js';
-import { type Lock, Q_GRANTED, Q_NONE, ST_CONVERTING, ST_LOCKING, ST_UNLOCKING } from './lock.js';
+import { type Lock, ST_CONVERTING, ST_LOCKING, ST_UNLOCKING } from './lock.js';
 import { type LockRes, RES_DROPPING, RES_OWNED, RES_REBUILDING } from './lockres.js';
 import { startRounds, voidRounds } from './mastery.js';
 import { dropRecord, place, placeOrphans } from './orphans.js';
-import { fillQueues } from './rebuild.js';
 import * as serve from './serve.js';
 import type { EngineState } from './state.js';
+import { finishSweep, sweep } from './sweep.js';
 
 /**
  * Brings the domain to the view's epoch. `claims`: node-owned locks of before a restart that this node has to place.
  * The caller replays the messages that came ahead of the view afterwards.
  */
 export function applyDomainView(s: EngineState, domain: Domain, view: DomainView, claims: Lock[]): void {
+  finishSweep(s, domain);
   const isGone = goneTest(domain, view);
   const wasMaster = domain.masterIds.has(s.self);
   domain.epoch = view.epoch;
@@ -204,123 +201,28 @@ function checkBarrier(s: EngineState, domain: Domain): void {
   activate(s, domain);
 }
 
-/** The barrier is reached: rebuild what was placed here, serve again, confirm. */
+/**
+ * The barrier is reached, so all that is to be known of what was placed here is known here: it is confirmed to all who registered,
+ * and then rebuilt and served, one resource after the other (sweep.ts).
+ */
 function activate(s: EngineState, domain: Domain): void {
   domain.isRecovering = false;
-  const mine = new Map<LockRes, Lock[]>();
-  for (const res of domain.unconfirmed) if (res.owner === s.self) mine.set(res, []);
-  for (const rebuild of domain.rebuilding.values()) {
-    const res = s.resource(domain, rebuild.name);
-    if (!mine.has(res)) mine.set(res, []);
-  }
-  if (mine.size > 0) {
-    for (const lock of s.own.values()) {
-      if (lock.st >= ST_LOCKING && lock.st <= ST_UNLOCKING) mine.get(lock.res)?.push(lock);
-    }
-    for (const [res, locks] of mine) rebuildResource(s, domain, res, locks);
-  }
-  domain.rebuilding.clear();
   for (const node of domain.barrierIds) if (node !== s.self) s.send(domain, node, { k: 'RecoveryActive' });
-  for (const [res, locks] of mine) {
-    for (const lock of locks) repeatLocally(s, res, lock);
-    for (const lock of reclaimed(res)) {
-      if (lock.node !== s.self) lock.flags &= ~LOCK_RECLAIM;
-      s.hooks.granted(lock);
-    }
-    serve.breakDeadlocks(s, res);
-    serve.shuffle(s, res);
-    hold.ownerKnown(s, res);
-    touchIdle(s, res);
-  }
+  sweep(s, domain, s.tuning.sliceOps);
   startRounds(s, domain);
 }
 
-/** Locks that a restarted node claimed here and has no answer for yet. */
-function reclaimed(res: LockRes): Lock[] {
-  return res.granted.toArray().filter((lock) => (lock.flags & LOCK_RECLAIM) !== 0);
-}
-
-function rebuildResource(s: EngineState, domain: Domain, res: LockRes, local: Lock[]): void {
-  const rebuild = domain.rebuilding.get(res.name);
-  if (res.state === RES_OWNED && res.owner !== s.self) {
-    throw new InvariantError(`${domain.name}/${res.name} is registered here but mastered by node ${res.owner}`);
-  }
-  res.state = RES_OWNED;
-  res.owner = s.self;
-  res.gen = domain.epoch;
-  res.isUnconfirmed = false;
-  domain.unconfirmed.delete(res);
-  const locks = [...(rebuild?.locks.values() ?? [])];
-  for (const lock of locks) {
-    res.addRef(lock.node);
-    if (lock.isReleasing) continue; // It lends its value block, and is gone.
-    remoteLocks(domain, lock.node).set(lock.id, lock);
-  }
-  for (const lock of fillQueues(res, [...locks, ...local], rebuild?.handed ?? null)) {
-    s.note('error', 'claim-contradicts', { domain: domain.name, name: res.name, node: lock.node, id: lock.id });
-    if (lock.node !== s.self) remoteLocks(domain, lock.node).delete(lock.id);
-    lock.mode = -1;
-    lock.flags &= ~LOCK_RECLAIM;
-    const code = ERROR_CODES.TSDLM_NOT_HELD;
-    if (lock.node === s.self) s.deferred.push(() => dropClaim(s, lock));
-    else s.send(domain, lock.node, { k: 'Deny', id: lock.id, code });
-  }
-}
-
-function dropClaim(s: EngineState, lock: Lock): void {
-  hold.remove(s, lock);
-  voidClaim(s, lock);
-}
-
-/** A local request that was under way when the old master died: what does not simply wait in a queue is decided now. */
-function repeatLocally(s: EngineState, res: LockRes, lock: Lock): void {
-  if (lock.st === ST_LOCKING) {
-    if (lock.isZombie) {
-      if (!serve.cancel(s, res, lock) && lock.q === Q_NONE) hold.remove(s, lock);
-    } else if (lock.q === Q_NONE) {
-      serve.request(s, res, lock, lock.want as Mode, (lock.flags & LOCK_TRY) !== 0);
-    }
-  } else if (lock.st === ST_CONVERTING) {
-    if (!lock.mayLeave) return;
-    lock.isHeldBack = false;
-    if (lock.isCancelling && lock.q !== Q_GRANTED) serve.cancel(s, res, lock);
-    else if (lock.q === Q_GRANTED) {
-      serve.convert(s, res, lock, lock.want as Mode, (lock.flags & LOCK_TRY) !== 0, lock.putState, lock.putLvb);
-    }
-  } else if (lock.st === ST_UNLOCKING && lock.isHeldBack) {
-    // Its value goes with it: nobody else can have written since.
-    lock.isHeldBack = false;
-    serve.unlock(s, res, lock, lock.putState, lock.putLvb);
-  } else if (lock.st === ST_UNLOCKING && lock.mayLeave) {
-    // Its hold has ended; whether the old master knew does not matter any more (see registration).
-    s.hooks.unlocked(lock);
-  }
-}
-
-/** The new master serves what we registered with it in this epoch. */
+/** The new master has what we registered with it in this epoch, and serves it. */
 export function onRecoveryActive(s: EngineState, domain: Domain, from: NodeId): void {
-  for (const res of domain.unconfirmed) {
-    if (res.owner !== from) continue;
-    res.isUnconfirmed = false;
-    domain.unconfirmed.delete(res);
-    if (res.localCount === 0) touchIdle(s, res);
-  }
+  // At once: what is handed over again in a later epoch must not be older than what the new master has done since.
   for (const [name, entry] of domain.handing) if (entry.target === from) domain.handing.delete(name);
+  domain.confirming.push(from);
+  sweep(s, domain, s.tuning.sliceOps);
 }
 
-/** The table of another node's locks at resources mastered here. */
-export function remoteLocks(domain: Domain, node: NodeId): IdMap<Lock> {
-  let table = domain.remote.get(node);
-  if (!table) {
-    table = new IdMap<Lock>();
-    domain.remote.set(node, table);
-  }
-  return table;
-}
-
-/** True when a request for `name` has to wait for the barrier. */
+/** True when a request for `name` has to wait: for the barrier, or behind it until the resource has been rebuilt. */
 export function mustPark(s: EngineState, domain: Domain, name: string): boolean {
-  if (!domain.isRecovering) return false;
   const res = domain.resources.get(name);
+  if (!domain.isRecovering) return res?.state === RES_REBUILDING;
   return !(res && res.state === RES_OWNED && res.owner === s.self);
 }

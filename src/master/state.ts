@@ -26,6 +26,8 @@ export interface Hooks {
   bast(lock: Lock, mode: Mode): void;
   /** The master of a resource has become known: its waiting requests may go. */
   ownerKnown(res: LockRes): void;
+  /** A message that waited is handled. */
+  dispatch(domain: Domain, from: NodeId, msg: LockMessage): void;
   /** Nobody masters a resource that we claim from before a restart. */
   placeClaim(res: LockRes): void;
 }
@@ -41,6 +43,11 @@ export interface EngineTuning {
   retryMs: Millis;
   /** Pause between repeated proposals. */
   proposeMs: Millis;
+  /** What one step of a recovery does at most, in resources and locks; the host calls `advance` for the next (sweep.ts). */
+  sliceOps: number;
+  /** Locks in one registration with a new master, and such messages under way to it. */
+  registerBatch: number;
+  registerWindow: number;
 }
 
 export const DEFAULT_TUNING: EngineTuning = {
@@ -49,6 +56,9 @@ export const DEFAULT_TUNING: EngineTuning = {
   tryLimitMs: 500,
   retryMs: 50,
   proposeMs: 250,
+  sliceOps: 256,
+  registerBatch: 100,
+  registerWindow: 4,
 };
 
 /** The common head of a lock message, as the message constructors below fill it in. */

@@ -322,6 +322,7 @@ export class Daemon {
 
   #output(log: (level: 'info' | 'warn' | 'error', event: string, data: Record<string, unknown>) => void): CoreOutput {
     return {
+      moreToDo: () => setImmediate(() => this.#step(() => this.#core.advance(this.#now()))),
       send: (to, msg) => this.#peers?.send(to, msg),
       persist: (batch) => {
         this.#journal.persist(batch).then(

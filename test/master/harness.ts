@@ -4,6 +4,7 @@
  * state, give one input, look.
  */
 import { Engine } from '../../src/master/engine.js';
+import type { EngineTuning } from '../../src/master/state.js';
 import type { ClaimedLock, EngineOutput, JournalOp, LocalLock, LockOptions } from '../../src/master/types.js';
 import { blankNode } from '../../src/membership/node-table.js';
 import type { Command, Member, View } from '../../src/membership/types.js';
@@ -72,6 +73,8 @@ export class EngineWorld {
   now = 1000;
   members: Member[];
   epoch = 1;
+  /** By default a recovery is done in one step, as soon as it can be. */
+  readonly tuning: Partial<EngineTuning>;
   /** Domains beside 'default'. */
   readonly otherDomains = ['other'];
   /** Hears events while they happen; must not call an engine. */
@@ -79,7 +82,8 @@ export class EngineWorld {
   /** Node numbers of voters: the domains are of policy `servers`. Null: `peer`. */
   servers: number[] | null;
 
-  constructor(nodes: number[], servers: number[] | null = null) {
+  constructor(nodes: number[], servers: number[] | null = null, tuning: Partial<EngineTuning> = {}) {
+    this.tuning = { sliceOps: Number.POSITIVE_INFINITY, ...tuning };
     this.servers = servers;
     this.members = nodes.map((node) => ({ node, startCount: 1, continues: 0, keeps: false }));
     for (const node of nodes) this.addEngine(node, 1);
@@ -118,7 +122,10 @@ export class EngineWorld {
         if (level === 'error') throw new Error(`${event} ${JSON.stringify(data)}`);
       },
     };
-    const engine = new Engine({ self: node, startCount, view: makeView(0, []), nodeOwned, tuning: { purgeDelayMs: 500 } }, out);
+    const engine = new Engine(
+      { self: node, startCount, view: makeView(0, []), nodeOwned, tuning: { purgeDelayMs: 500, ...this.tuning } },
+      out,
+    );
     this.engines.set(node, engine);
     return engine;
   }
@@ -205,6 +212,14 @@ export class EngineWorld {
     return msg;
   }
 
+  /** One step of a recovery at the node; false when there is none to do. */
+  advanceOne(node: number): boolean {
+    const engine = this.engine(node);
+    if (!engine.hasWork) return false;
+    engine.advance(this.now);
+    return true;
+  }
+
   writeJournals(): boolean {
     const writes = this.pendingJournal.splice(0);
     for (const { node, ticket, op } of writes) {
@@ -224,6 +239,7 @@ export class EngineWorld {
   settle(): void {
     for (let round = 0; round < 10_000; round++) {
       let moved = this.writeJournals();
+      for (const node of this.engines.keys()) if (this.advanceOne(node)) moved = true;
       for (const [key, queue] of [...this.queues]) {
         const [from, to] = key.split('>').map(Number) as [number, number];
         if (queue.length > 0) {

@@ -399,6 +399,12 @@ export class SimNode {
         if (world.options.freeze) deepFreeze(msg);
         world.network.send(life, to, msg);
       },
+      moreToDo: () => {
+        // Behind whatever else comes meanwhile.
+        world.queue.after(this.random.exp(world.options.sliceMs), () =>
+          after(() => this.call(life, (core, now) => core.advance(now))),
+        );
+      },
       persist: (batch) => {
         world.logCheck.persist(this.id, batch);
         this.disk.persist(batch, () => after(() => this.call(life, (core, now) => core.persisted(now, batch.ticket))));

@@ -128,6 +128,12 @@ export interface SimOptions {
   reclaimShare: number;
   /** How long a restart may take, ms. */
   restartMs: number;
+  /** What one step of a recovery does at most (EngineTuning.sliceOps), and the mean time between two of them, ms. */
+  sliceOps: number;
+  sliceMs: number;
+  /** Locks in one registration, and registrations under way to one node. */
+  registerBatch: number;
+  registerWindow: number;
   /** Share of node-owned locks that belong to a mount, with files that are opened and closed under them. */
   fileShare: number;
 }
@@ -196,6 +202,10 @@ export function drawOptions(seed: number): SimOptions {
     reclaimShare: 0,
     restartMs: 0,
     fileShare: 0,
+    sliceOps: 256,
+    sliceMs: 0.1,
+    registerBatch: 100,
+    registerWindow: 4,
     spares: 0,
     hasWitness: false,
     tableEveryMs: 0,
@@ -208,6 +218,7 @@ export function drawOptions(seed: number): SimOptions {
   if (options.voters === 2) drawPair(options);
   options.fileShare = new Prng(seed, 14).pick([0, 0.5, 1]);
   if (options.voters >= 3) drawTable(options);
+  drawSlices(options);
   return options;
 }
 
@@ -220,6 +231,15 @@ function drawTable(o: SimOptions): void {
   o.voteEveryMs = 0;
   o.tableEveryMs = r.pick([300, 800, 2000]);
   o.spares = r.pick([0, 1, 1, 2]);
+}
+
+/** Recoveries in small steps. Draws of its own. */
+function drawSlices(o: SimOptions): void {
+  const r = new Prng(o.seed, 17);
+  o.sliceOps = r.pick([1, 1, 2, 4, 16, 256]);
+  o.sliceMs = r.pick([0.05, 1, 5, 20]);
+  o.registerBatch = r.pick([1, 2, 100]);
+  o.registerWindow = r.pick([1, 1, 2, 4]);
 }
 
 /** Restarts of daemons, and owners that live on through them. Draws of its own. */

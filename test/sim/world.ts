@@ -93,7 +93,8 @@ export class World {
     this.fencer = new Fencer(this);
     this.fenceCheck = new FenceChecker(this, fail);
     this.faults = new Faults(this);
-    this.tuning = { purgeDelayMs: options.purgeMs };
+    const { sliceOps, registerBatch, registerWindow } = options;
+    this.tuning = { purgeDelayMs: options.purgeMs, sliceOps, registerBatch, registerWindow };
     for (let id = 1; id <= options.nodes; id++) {
       const fenceDelay = options.fenceDelays[id - 1];
       const witness = options.hasWitness && id === options.voters;

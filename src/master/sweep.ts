@@ -1,0 +1,71 @@
+/**
+ * What a recovery does to one resource after the other, in slices.
+ *
+ * The problem: a node that masters or holds a hundred thousand resources needs a second to bring them over a change of members; done
+ * in one piece, nobody else is served meanwhile, heartbeats included.
+ *
+ * The idea: a step does no more than `sliceOps` operations (counted, so that the simulator takes the same steps again) and the host
+ * calls `advance` for the next one after it has looked at its sockets. What is left to be done always stands in a set that says by
+ * itself what state its members are in, so that everything may come in between:
+ *   - `toRebuild`: behind the barrier all that is to be known of them is here, but they serve nobody before they have been rebuilt;
+ *     requests for one wait with it (`Rebuild.parked`), in order, while all others are served;
+ *   - `confirming`: the master serves, our records only do not say so yet. Until they do they count as unconfirmed.
+ * The next epoch finishes what is left of these first: it must find what the barrier has promised to others.
+ */
+import type { Domain } from './domain.js';
+import { touchIdle } from './idle.js';
+import { serveRebuilt } from './serve-rebuilt.js';
+import type { EngineState } from './state.js';
+
+/** Something can be done for the domain now. */
+export function hasSweepWork(domain: Domain): boolean {
+  return (!domain.isRecovering && domain.toRebuild.size > 0) || domain.confirming.length > 0;
+}
+
+/** Does up to `budget` operations; returns what is left of them. */
+export function sweep(s: EngineState, domain: Domain, budget: number): number {
+  let left = budget;
+  if (!domain.isRecovering) left = rebuildSome(s, domain, left);
+  return confirmSome(s, domain, left);
+}
+
+/** A new epoch begins: it finds all as if nothing had been put off. */
+export function finishSweep(s: EngineState, domain: Domain): void {
+  if (!domain.isRecovering) rebuildSome(s, domain, Number.POSITIVE_INFINITY);
+  confirmSome(s, domain, Number.POSITIVE_INFINITY);
+}
+
+function rebuildSome(s: EngineState, domain: Domain, budget: number): number {
+  let left = budget;
+  for (const res of domain.toRebuild) {
+    if (left <= 0) break;
+    const rebuild = domain.rebuilding.get(res.name) ?? null;
+    left -= 1 + (rebuild?.locks.size ?? 0) + res.localCount;
+    serveRebuilt(s, domain, res, rebuild);
+    if (rebuild !== null) for (const { from, msg } of rebuild.parked) s.hooks.dispatch(domain, from, msg);
+  }
+  return left;
+}
+
+function confirmSome(s: EngineState, domain: Domain, budget: number): number {
+  let left = budget;
+  while (domain.confirming.length > 0 && left > 0) {
+    const masters = new Set(domain.confirming);
+    let isThrough = true;
+    for (const res of domain.unconfirmed) {
+      // Looking is cheap, but not for nothing.
+      left -= 0.1;
+      if (left <= 0) {
+        isThrough = false;
+        break;
+      }
+      if (!masters.has(res.owner)) continue;
+      left -= 0.4;
+      res.isUnconfirmed = false;
+      domain.unconfirmed.delete(res);
+      if (res.localCount === 0) touchIdle(s, res);
+    }
+    if (isThrough) domain.confirming = [];
+  }
+  return left;
+}
