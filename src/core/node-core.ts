@@ -48,6 +48,7 @@ const LOCK_KINDS: ReadonlySet<PeerMessage['k']> = new Set<LockMessage['k']>([
   'RecoveryDone',
   'RecoveryActive',
   'Reclaim',
+  'RegisterDone',
 ]);
 
 export class NodeCore implements CoreApi {

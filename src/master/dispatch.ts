@@ -6,7 +6,7 @@
  */
 
 import { ERROR_CODES, errorCodeOf } from '../protocol/errors.js';
-import type { NodeId } from '../protocol/ids.js';
+import type { LockId, NodeId } from '../protocol/ids.js';
 import type { Mode } from '../protocol/modes.js';
 import { LOCK_RECLAIM, LOCK_TRY, type LockMessage } from '../protocol/peer-messages.js';
 import { onBast, onDenied, onGrantMessage, onUnlocked } from './answers.js';
@@ -17,6 +17,7 @@ import { onDeref, onDerefDone, touchIdle, untouchIdle } from './idle.js';
 import { Lock, Q_GRANTED, ST_CONVERTING, ST_HELD, ST_LOCKING, ST_NEW, ST_UNLOCKING } from './lock.js';
 import { type LockRes, RES_OWNED } from './lockres.js';
 import { needMaster, onAssertMaster, onMasterReply, onMasterRequest, onNotMaster } from './mastery.js';
+import { onRegisterDone } from './pass.js';
 import { lockFromRegistration, rebuildOf } from './rebuild.js';
 import { mustPark, onRecoveryActive, onRecoveryDone } from './recovery.js';
 import * as serve from './serve.js';
@@ -32,7 +33,7 @@ export function dispatch(s: EngineState, domain: Domain, from: NodeId, msg: Lock
     case 'Reclaim':
       return onReclaimRequest(s, domain, from, msg);
     case 'Grant': {
-      const lock = s.own.get(msg.id);
+      const lock = ownLock(s, msg.id);
       if (!lock || !isFromMaster(lock, domain, from)) return;
       onGrantMessage(s, lock, msg);
       if (lock.res.newWaiters.length > 0) afterBounce(s, lock.res, from);
@@ -41,19 +42,19 @@ export function dispatch(s: EngineState, domain: Domain, from: NodeId, msg: Lock
     case 'UnlockRequest':
       return onUnlockRequest(s, domain, from, msg);
     case 'UnlockDone': {
-      const lock = s.own.get(msg.id);
+      const lock = ownLock(s, msg.id);
       if (!lock || !isFromMaster(lock, domain, from)) return;
       onUnlocked(s, lock);
       if (lock.res.newWaiters.length > 0) afterBounce(s, lock.res, from);
       return;
     }
     case 'Bast': {
-      const lock = s.own.get(msg.id);
+      const lock = ownLock(s, msg.id);
       if (lock && isFromMaster(lock, domain, from)) onBast(s, lock, msg.mode);
       return;
     }
     case 'Deny': {
-      const lock = s.own.get(msg.id);
+      const lock = ownLock(s, msg.id);
       if (!lock || !isFromMaster(lock, domain, from)) return;
       onDenied(s, lock, errorCodeOf(msg.code) ?? 'TSDLM_PROTOCOL');
       if (lock.res.newWaiters.length > 0) afterBounce(s, lock.res, from);
@@ -76,7 +77,7 @@ export function dispatch(s: EngineState, domain: Domain, from: NodeId, msg: Lock
       else onDeref(s, domain, from, msg.name);
       return;
     case 'DerefDone': {
-      const res = onDerefDone(domain, from, msg.name);
+      const res = onDerefDone(s, domain, from, msg.name);
       if (res) needMaster(s, res);
       return;
     }
@@ -84,6 +85,8 @@ export function dispatch(s: EngineState, domain: Domain, from: NodeId, msg: Lock
       return onRegister(s, domain, from, msg.locks);
     case 'HandOver':
       return onHandOver(s, domain, from, msg.resources);
+    case 'RegisterDone':
+      return onRegisterDone(domain, from);
     case 'RecoveryDone':
       onRecoveryDone(s, domain, from);
       if (!domain.isRecovering) replayParked(s, domain);
@@ -95,6 +98,13 @@ export function dispatch(s: EngineState, domain: Domain, from: NodeId, msg: Lock
       return unknown;
     }
   }
+}
+
+/** A lock of an owner here, its resource at the present epoch. */
+function ownLock(s: EngineState, id: LockId): Lock | undefined {
+  const lock = s.own.get(id);
+  if (lock) s.touch(lock);
+  return lock;
 }
 
 /** A request that waits for the barrier, or behind it for its resource alone. */
@@ -123,7 +133,7 @@ function served(
   from: NodeId,
   msg: Of<'LockRequest'> | Of<'ConvertRequest'> | Of<'UnlockRequest'> | Of<'CancelRequest'>,
 ): LockRes | null {
-  const res = domain.resources.get(msg.name);
+  const res = s.find(domain, msg.name);
   if (res && res.owner === s.self && res.state === RES_OWNED) return res;
   if (mustPark(s, domain, msg.name)) park(domain, from, msg);
   else if (msg.k === 'UnlockRequest') s.send(domain, from, { k: 'UnlockDone', id: msg.id });
@@ -164,7 +174,7 @@ function onReclaimRequest(s: EngineState, domain: Domain, from: NodeId, msg: Of<
     else rebuildOf(domain, entry.name).parked.push({ from, msg });
     return;
   }
-  const res = domain.resources.get(entry.name);
+  const res = s.find(domain, entry.name);
   if (res?.owner !== s.self || res.state !== RES_OWNED) {
     s.send(domain, from, { k: 'NotMaster', name: entry.name, id: entry.id });
     return;
@@ -236,7 +246,7 @@ function onCancelRequest(s: EngineState, domain: Domain, from: NodeId, msg: Of<'
  * decided when each of them has been answered.
  */
 function onNotMasterReply(s: EngineState, domain: Domain, from: NodeId, msg: Of<'NotMaster'>): void {
-  const lock = s.own.get(msg.id);
+  const lock = ownLock(s, msg.id);
   if (!lock || lock.res.domain !== domain || lock.res.owner !== from || lock.res.name !== msg.name) return;
   const res = lock.res;
   if (lock.st === ST_LOCKING) {
@@ -259,8 +269,7 @@ function onNotMasterReply(s: EngineState, domain: Domain, from: NodeId, msg: Of<
 function afterBounce(s: EngineState, res: LockRes, from: NodeId): void {
   if (res.state !== RES_OWNED || res.owner !== from || from === s.self) return;
   let isHeld = false;
-  for (const lock of s.own.values()) {
-    if (lock.res !== res) continue;
+  for (let lock = res.localHead; lock; lock = lock.localNext) {
     if (lock.st === ST_LOCKING || lock.st === ST_UNLOCKING) return;
     if (lock.st === ST_HELD || lock.st === ST_CONVERTING) isHeld = true;
   }

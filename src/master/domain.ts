@@ -9,6 +9,7 @@ import type { HandedResource, LockMessage } from '../protocol/peer-messages.js';
 import type { Lock } from './lock.js';
 import type { LockRes } from './lockres.js';
 import type { NodeSet } from './node-set.js';
+import type { Pass } from './pass.js';
 
 /**
  * Master list entry: what this node knows of mastery rounds for one name whose master it does not know (o2dlm's MLE).
@@ -66,6 +67,12 @@ export class Domain {
   isRecovering = false;
   /** Our own RecoveryDone was sent in this epoch. */
   isDoneSent = false;
+  /** The change of members that resources are being brought over; null: all are at the present epoch. */
+  pass: Pass | null = null;
+  /** Locks of restarted nodes that they have not claimed, by node (rules 1, 3). */
+  readonly unclaimed = new Map<NodeId, Set<Lock>>();
+  /** Nodes that will not claim any more; what they have left is being dropped. */
+  dropping: NodeId[] = [];
   /** Own resources whose new master has not confirmed. */
   readonly unconfirmed = new Set<LockRes>();
   /** Masters that have confirmed in this epoch, and whose resources are being taken out of `unconfirmed`, one after the other. */

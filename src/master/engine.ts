@@ -25,13 +25,14 @@ import { type Lock, ST_GONE, ST_HELD, ST_LOCKING, ST_NEW } from './lock.js';
 import { RES_OWNED } from './lockres.js';
 import { tickMastery } from './mastery.js';
 import { placeClaim } from './orphans.js';
+import { visit } from './pass.js';
 import { contradiction, isWitness, proposeJoin, proposeLeft, proposeWanted } from './proposals.js';
-import { applyDomainView, sendDoneWhenReady } from './recovery.js';
+import { applyDomainView, endPass, sendDoneWhenReady } from './recovery.js';
 import * as requests from './requests.js';
 import { isHandedOver, restartClaims } from './restart.js';
 import * as serve from './serve.js';
 import { EngineState, type EngineTuning, type Hooks } from './state.js';
-import { hasSweepWork, sweep } from './sweep.js';
+import { finishSweep, hasSweepWork, sweep } from './sweep.js';
 import { tellBast, tellDenied, tellGranted, tellUnlocked } from './tell.js';
 import {
   type ClaimedLock,
@@ -68,6 +69,10 @@ export class Engine {
       unlocked: (lock) => tellUnlocked(this.state, lock),
       bast: (lock, mode) => tellBast(this.state, lock, mode),
       ownerKnown: (res) => hold.ownerKnown(this.state, res),
+      visit: (res) => {
+        visit(this.state, res);
+      },
+      passDone: (domain, pass) => endPass(this.state, domain, pass),
       dispatch: (domain, from, msg) => dispatch(this.state, domain, from, msg),
       placeClaim: (res) => placeClaim(this.state, res),
     };
@@ -305,13 +310,17 @@ export class Engine {
     const { untold, toShuffle, inputs, overflowed } = s.held.take();
     for (const lock of untold) if (lock.st === ST_HELD && !lock.isZombie) announce(s, lock);
     for (const input of inputs) input();
-    for (const res of toShuffle) if (res.state === RES_OWNED && res.owner === s.self) serve.shuffle(s, res);
+    for (const { domain, name } of toShuffle) {
+      const res = s.find(domain, name);
+      if (res?.state === RES_OWNED && res.owner === s.self) serve.shuffle(s, res);
+    }
     for (const peer of overflowed) for (const domain of s.domains.values()) taint(s, domain, peer, domain.epoch);
     requests.startWaiting(s);
     this.finish();
   }
 
   private dropDomain(domain: Domain): void {
+    finishSweep(this.state, domain);
     this.state.domains.delete(domain.name);
     this.state.byDom.delete(domain.dom);
   }

@@ -9,7 +9,6 @@
  * and sends it again in every epoch until then. Rebuilding from all this is rebuild.ts.
  */
 import type { NodeId } from '../protocol/ids.js';
-import { REGISTER_BATCH_MAX } from '../protocol/limits.js';
 import { EX, type Mode } from '../protocol/modes.js';
 import type { HandedResource, RegisteredLock } from '../protocol/peer-messages.js';
 import type { Domain } from './domain.js';
@@ -17,36 +16,37 @@ import type { Lock } from './lock.js';
 import { type LockRes, RES_OWNED } from './lockres.js';
 import { adopt, dropRecord } from './orphans.js';
 import { placeResource } from './placement.js';
-import { lockFromRegistration, rebuildOf, registration } from './rebuild.js';
+import { lockFromRegistration, rebuildOf } from './rebuild.js';
 import type { EngineState } from './state.js';
 import { LVB_INVALID, LVB_NONE } from './types.js';
 
-/** We leave, or are no server any more: all we master goes to others; what nobody uses is forgotten. */
-export function collectHandOver(s: EngineState, domain: Domain): void {
-  for (const res of domain.resources.values()) {
-    if (res.owner !== s.self || res.state !== RES_OWNED) continue;
-    // Only what somebody holds or waits for: its holders know the new place at once and answer for it in mastery rounds.
-    if (!res.hasQueues) continue;
-    const writer = res.grantedEx > 0 ? exHolder(res) : null;
-    const data: HandedResource = {
-      name: res.name,
-      lvbState: res.lvbState,
-      lvb: res.lvb,
-      exNode: writer?.node ?? 0,
-      exId: writer?.id ?? 0,
-      converting: res.converting.toArray().map((l) => [l.node, l.id]),
-      blocked: res.blocked.toArray().map((l) => [l.node, l.id]),
-    };
+/** We leave, or are no server any more: what we master goes to others. False: nobody uses it, it was forgotten. */
+export function handOver(domain: Domain, res: LockRes): boolean {
+  // Only what somebody holds or waits for: its holders know the new place at once and answer for it in mastery rounds.
+  if (res.state === RES_OWNED && res.hasQueues) {
     const target = placeResource(res.name, domain.masters);
-    if (target !== 0) domain.handing.set(res.name, { target, data });
+    if (target !== 0) domain.handing.set(res.name, { target, data: handedOf(res) });
   }
-  for (const res of [...domain.resources.values()]) {
-    if (res.owner !== s.self) continue;
-    // Locks of our own on it (who restarts keeps them) are registered with the new master like those of all others.
-    if (res.localCount === 0) dropRecord(domain, res);
-    else if (res.state === RES_OWNED) stopServing(res);
+  // Locks of our own on it (who restarts keeps them) are registered with the new master like those of all others.
+  if (res.localCount === 0) {
+    dropRecord(domain, res);
+    return false;
   }
-  domain.remote.clear();
+  if (res.state === RES_OWNED) stopServing(res);
+  return true;
+}
+
+function handedOf(res: LockRes): HandedResource {
+  const writer = res.grantedEx > 0 ? exHolder(res) : null;
+  return {
+    name: res.name,
+    lvbState: res.lvbState,
+    lvb: res.lvb,
+    exNode: writer?.node ?? 0,
+    exId: writer?.id ?? 0,
+    converting: res.converting.toArray().map((l) => [l.node, l.id]),
+    blocked: res.blocked.toArray().map((l) => [l.node, l.id]),
+  };
 }
 
 /** Locks of local owners on what we do not master any more: from now on only the owner's side of them is here. */
@@ -65,58 +65,6 @@ function exHolder(res: LockRes): Lock | null {
   return null;
 }
 
-/** Sends registrations and hand-overs of everything unconfirmed; our own resources stay with us until the barrier. */
-export function register(s: EngineState, domain: Domain): void {
-  const byTarget = new Map<NodeId, RegisteredLock[]>();
-  if (domain.unconfirmed.size > 0) {
-    for (const lock of s.own.values()) {
-      const res = lock.res;
-      if (res.domain !== domain || !domain.unconfirmed.has(res) || res.owner === s.self) continue;
-      const entry = registration(lock, s.now);
-      if (!entry) continue;
-      let batch = byTarget.get(res.owner);
-      if (!batch) {
-        batch = [];
-        byTarget.set(res.owner, batch);
-      }
-      batch.push(entry);
-      if (batch.length === REGISTER_BATCH_MAX) {
-        s.send(domain, res.owner, { k: 'Register', locks: batch });
-        byTarget.delete(res.owner);
-      }
-    }
-  }
-  for (const [target, locks] of [...byTarget].sort((a, b) => a[0] - b[0])) {
-    s.send(domain, target, { k: 'Register', locks });
-  }
-  const handed = new Map<NodeId, HandedResource[]>();
-  for (const { target, data } of domain.handing.values()) {
-    const list = handed.get(target);
-    if (list) list.push(data);
-    else handed.set(target, [data]);
-  }
-  for (const [target, list] of handed) sendHandOver(s, domain, target, list);
-}
-
-/** Queue entries in one HandOver: a frame between daemons holds them with room to spare. */
-const HANDED_ENTRIES_MAX = 100_000;
-
-function sendHandOver(s: EngineState, domain: Domain, target: NodeId, list: HandedResource[]): void {
-  let batch: HandedResource[] = [];
-  let entries = 0;
-  for (const handed of list) {
-    const more = handed.converting.length + handed.blocked.length;
-    if (batch.length === REGISTER_BATCH_MAX || (batch.length > 0 && entries + more > HANDED_ENTRIES_MAX)) {
-      s.send(domain, target, { k: 'HandOver', resources: batch });
-      batch = [];
-      entries = 0;
-    }
-    batch.push(handed);
-    entries += more;
-  }
-  if (batch.length > 0) s.send(domain, target, { k: 'HandOver', resources: batch });
-}
-
 /** A peer takes us for a master, and the view says that we may not be one: nothing it says of that counts. */
 function isRefused(s: EngineState, domain: Domain, from: NodeId, what: string): boolean {
   if (domain.masterIds.has(s.self)) return false;
@@ -125,6 +73,7 @@ function isRefused(s: EngineState, domain: Domain, from: NodeId, what: string): 
 }
 
 export function onRegister(s: EngineState, domain: Domain, from: NodeId, locks: RegisteredLock[]): void {
+  s.send(domain, from, { k: 'RegisterDone' });
   if (!domain.isRecovering || isRefused(s, domain, from, 'Register')) return;
   for (const entry of locks) {
     const res = s.resource(domain, entry.name);
@@ -140,6 +89,7 @@ export function onRegister(s: EngineState, domain: Domain, from: NodeId, locks: 
 }
 
 export function onHandOver(s: EngineState, domain: Domain, from: NodeId, resources: HandedResource[]): void {
+  s.send(domain, from, { k: 'RegisterDone' });
   if (!domain.isRecovering || isRefused(s, domain, from, 'HandOver')) return;
   for (const handed of resources) {
     const res = s.resource(domain, handed.name);

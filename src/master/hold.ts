@@ -138,6 +138,7 @@ function sendCancel(s: EngineState, lock: Lock): void {
  * journal never claims more after a restart than the master may still grant us (as a release, rule 3).
  */
 export function convert(s: EngineState, lock: Lock, mode: Mode, isTry: boolean): void {
+  s.touch(lock);
   lock.flags = isTry ? lock.flags | LOCK_TRY : lock.flags & ~LOCK_TRY;
   lock.want = mode;
   lock.st = ST_CONVERTING;
@@ -154,6 +155,7 @@ export function convert(s: EngineState, lock: Lock, mode: Mode, isTry: boolean):
   s.journal(
     { op: 'put', record: { ...nodeOwnedRecord(lock), mode } },
     () => {
+      s.touch(lock);
       if (lock.st !== ST_CONVERTING || lock.mayLeave) return;
       lock.mayLeave = true;
       sendOrServeConvert(s, lock);
@@ -177,12 +179,14 @@ function sendOrServeConvert(s: EngineState, lock: Lock): void {
 
 /** Releases a held lock. A node-owned one leaves the journal first (rule 3). */
 export function unlock(s: EngineState, lock: Lock): void {
+  s.touch(lock);
   lock.st = ST_UNLOCKING;
   lock.isHeldBack = false;
   lock.want = -1;
   lock.mayLeave = false;
   if (lock.nodeOwned) {
     s.journal({ op: 'del', id: lock.id }, () => {
+      s.touch(lock);
       if (lock.st === ST_UNLOCKING) finishUnlock(s, lock);
     });
     return;

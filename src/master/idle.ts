@@ -27,7 +27,7 @@ export function touchIdle(s: EngineState, res: LockRes): void {
   else domain.idleHead = res;
   domain.idleTail = res;
   domain.idleCount++;
-  if (domain.idleCount > s.tuning.idleMax && domain.idleHead) forget(s, domain.idleHead);
+  if (domain.idleCount > s.tuning.idleMax && domain.idleHead && domain.pass === null) forget(s, domain.idleHead);
 }
 
 /** The resource is used again. */
@@ -70,19 +70,22 @@ function forget(s: EngineState, res: LockRes): void {
 
 /** Forgets what has been unused for the purge delay. */
 export function tickIdle(s: EngineState, domain: Domain): void {
+  // Those that have not been brought to the present epoch may be gone with their masters.
+  if (domain.pass !== null) return;
+  while (domain.idleHead && domain.idleCount > s.tuning.idleMax) forget(s, domain.idleHead);
   while (domain.idleHead && domain.idleHead.idleSince + s.tuning.purgeDelayMs <= s.now) forget(s, domain.idleHead);
 }
 
 /** At the master: `from` has forgotten the resource. */
 export function onDeref(s: EngineState, domain: Domain, from: NodeId, name: string): void {
-  const res = domain.resources.get(name);
+  const res = s.find(domain, name);
   if (res?.owner === s.self && res.refs?.delete(from)) touchIdle(s, res);
   s.send(domain, from, { k: 'DerefDone', name });
 }
 
 /** At the holder's node: forget the record; who came meanwhile asks anew (returns the resource in that case). */
-export function onDerefDone(domain: Domain, from: NodeId, name: string): LockRes | null {
-  const res = domain.resources.get(name);
+export function onDerefDone(s: EngineState, domain: Domain, from: NodeId, name: string): LockRes | null {
+  const res = s.find(domain, name);
   if (res?.state !== RES_DROPPING || res.owner !== from) return null;
   res.owner = 0;
   res.state = RES_MASTERING;

@@ -71,6 +71,8 @@ export class LockRes {
   owner: NodeId = 0;
   /** Domain epoch in which the current mastership began. */
   gen = 0;
+  /** Domain epoch that it has been brought to (pass.ts). */
+  seen: number;
   /** The owner was assigned in a recovery and has not confirmed yet that it rebuilt the resource. */
   isUnconfirmed = false;
   /** Policy `servers`: nothing was registered with this owner in a recovery, so it may not know the resource (nominate.ts). */
@@ -103,6 +105,7 @@ export class LockRes {
   constructor(domain: Domain, name: string) {
     this.domain = domain;
     this.name = name;
+    this.seen = domain.epoch;
   }
 
   /** Counts a mode in force in or out (delta +1 / -1). */

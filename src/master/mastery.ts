@@ -64,7 +64,7 @@ function ask(s: EngineState, res: LockRes, mle: Mle): void {
 
 export function onMasterRequest(s: EngineState, domain: Domain, from: NodeId, name: string): void {
   if (domain.mastery === 'servers') return onServerRequest(s, domain, from, name);
-  const res = domain.resources.get(name);
+  const res = s.find(domain, name);
   const reply = (answer: number, owner = 0, gen = 0): void =>
     s.send(domain, from, { k: 'MasterReply', name, answer, owner, gen });
   if (res && res.owner === s.self) {
@@ -111,7 +111,7 @@ export function onMasterReply(
 
 /** All members have answered our round. */
 function decide(s: EngineState, domain: Domain, mle: Mle): void {
-  const res = domain.resources.get(mle.name);
+  const res = s.find(domain, mle.name);
   mle.isAsking = false;
   if (!res || res.state !== RES_MASTERING) {
     endRound(s, domain, mle, 0, 0);
@@ -166,7 +166,7 @@ export function onAssertMaster(
 ): void {
   if (domain.mastery === 'servers') return; // Nobody asserts there.
   const mle = domain.mles.get(m.name);
-  const res = domain.resources.get(m.name);
+  const res = s.find(domain, m.name);
   if (m.owner === from && res?.owner === s.self) {
     // Two masters of one name in one epoch: nothing either of us says about it can be trusted any more.
     s.note('error', 'two-masters', { domain: domain.name, name: m.name, other: from, epoch: domain.epoch });
@@ -197,7 +197,7 @@ export function onAssertMaster(
 
 /** Our request met a node that does not master the name: forget what we believed and ask again. */
 export function onNotMaster(s: EngineState, domain: Domain, from: NodeId, name: string): void {
-  const res = domain.resources.get(name);
+  const res = s.find(domain, name);
   if (res?.state !== RES_OWNED || res.owner !== from) return;
   res.state = RES_MASTERING;
   res.owner = 0;
@@ -215,7 +215,7 @@ export function tickMastery(s: EngineState, domain: Domain): void {
   for (const mle of domain.mles.values()) {
     if (mle.retryAt === 0 || mle.retryAt > s.now) continue;
     mle.retryAt = 0;
-    const res = domain.resources.get(mle.name);
+    const res = s.find(domain, mle.name);
     const isNominee = domain.mastery === 'servers' && mle.rivals.size > 0;
     if (res?.state === RES_MASTERING && (res.localCount > 0 || isNominee)) {
       needMaster(s, res);
@@ -231,9 +231,13 @@ export function tickMastery(s: EngineState, domain: Domain): void {
  * barrier; claims at once). So is a name whose round was running though nobody wants it any more: a master may have noted
  * our reference in a YES that we refused with the old epoch, and only a finished round leads to the Deref that clears it.
  */
-export function voidRounds(s: EngineState, domain: Domain): void {
+export function voidRounds(domain: Domain): void {
   for (const mle of domain.mles.values()) if (mle.isAsking) domain.askedBefore.add(mle.name);
   domain.mles.clear();
+}
+
+/** Claims of before a restart look for their masters inside the recovery. */
+export function startClaims(s: EngineState, domain: Domain): void {
   for (const res of new Set([...domain.claims].map((lock) => lock.res))) if (res.state === RES_MASTERING) needMaster(s, res);
 }
 

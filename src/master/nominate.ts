@@ -68,7 +68,7 @@ function whomToAsk(s: EngineState, res: LockRes, mle: Mle): NodeId[] {
 export function onServerRequest(s: EngineState, domain: Domain, from: NodeId, name: string): void {
   const reply = (answer: number, owner = 0, gen = 0): void =>
     s.send(domain, from, { k: 'MasterReply', name, answer, owner, gen });
-  const known = domain.resources.get(name);
+  const known = s.find(domain, name);
   if (known && known.owner === s.self) {
     known.addRef(from);
     if (known.isIdle) untouchIdle(known);
@@ -109,7 +109,7 @@ export function onServerReply(
 
 /** All that were asked have answered. */
 function decide(s: EngineState, domain: Domain, mle: Mle): void {
-  const res = domain.resources.get(mle.name);
+  const res = s.find(domain, mle.name);
   mle.isAsking = false;
   if (!res || res.state !== RES_MASTERING) return settle(s, domain, mle);
   if (mle.found !== 0) {

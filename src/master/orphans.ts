@@ -23,60 +23,61 @@ import { placeResource } from './placement.js';
 import { rebuildOf, registration } from './rebuild.js';
 import type { EngineState } from './state.js';
 
-/** New masters for resources whose master is gone or leaving. */
-export function placeOrphans(s: EngineState, domain: Domain, isGone: (node: NodeId) => boolean): void {
-  const isLost = (node: NodeId): boolean => isGone(node) || !domain.masterIds.has(node);
+/** A new master for a resource whose master is gone or leaving. False: it was forgotten. */
+export function placeOrphan(s: EngineState, domain: Domain, isGone: (node: NodeId) => boolean, res: LockRes): boolean {
+  const isLost = isGone(res.owner) || !domain.masterIds.has(res.owner);
   const mayMaster = domain.masterIds.has(s.self);
-  const isToTell = domain.mastery === 'peer' ? null : resourcesToTell(s, domain);
-  const unknown = new Set<LockRes>();
-  for (const res of domain.resources.values()) {
-    if (res.state === RES_MASTERING) {
-      domain.wanted.add(res);
-      continue;
-    }
-    if (res.state === RES_OWNED && res.owner === s.self && mayMaster) continue;
-    if (res.state === RES_REBUILDING && mayMaster) {
-      // Not confirmed to anybody: holders register again in this epoch. Our own locks take part as they are.
-      res.refs = null;
-      if (res.localCount === 0) dropRecord(domain, res);
-      else confirmClaims(s, res);
-      continue;
-    }
-    if (isToTell !== null && res.localCount > 0 && !domain.isLeaving && (res.isDoubtful || !isToTell.has(res))) {
-      if (isLost(res.owner)) {
-        unknown.add(res);
-        continue;
-      }
-      if (res.isUnconfirmed) {
-        // It may have begun to serve in the epoch before, and know us; or not.
-        res.isUnconfirmed = false;
-        domain.unconfirmed.delete(res);
-        res.isDoubtful = true;
-      }
-    }
-    if (!isLost(res.owner)) continue;
+  if (res.state === RES_MASTERING) return true;
+  if (res.state === RES_OWNED && res.owner === s.self && mayMaster) return true;
+  if (res.state === RES_REBUILDING && mayMaster) {
+    // Not confirmed to anybody: holders register again in this epoch. Our own locks take part as they are.
+    res.refs = null;
     if (res.localCount === 0) {
-      // Nothing of ours hangs on it: the next user asks anew.
       dropRecord(domain, res);
-      continue;
+      return false;
     }
-    if (res.state === RES_DROPPING) {
-      // Only requests that have not reached any master: ask anew.
-      res.state = RES_MASTERING;
-      res.owner = 0;
-      domain.wanted.add(res);
-      continue;
-    }
-    place(s, domain, res);
+    confirmClaims(s, res);
+    return true;
   }
-  if (unknown.size > 0) askAnew(s, unknown);
+  const mustTell = domain.mastery !== 'peer' && res.localCount > 0 && !domain.isLeaving;
+  if (mustTell && (res.isDoubtful || !tellsSomething(s, res))) {
+    if (isLost) {
+      askAnew(s, res);
+      return true;
+    }
+    if (res.isUnconfirmed) {
+      // It may have begun to serve in the epoch before, and know us; or not.
+      res.isUnconfirmed = false;
+      domain.unconfirmed.delete(res);
+      res.isDoubtful = true;
+    }
+  }
+  if (!isLost) return true;
+  if (res.localCount === 0) {
+    // Nothing of ours hangs on it: the next user asks anew.
+    dropRecord(domain, res);
+    return false;
+  }
+  if (res.state === RES_DROPPING) {
+    // Only requests that have not reached any master: ask anew.
+    res.state = RES_MASTERING;
+    res.owner = 0;
+    return true;
+  }
+  place(s, domain, res);
+  return true;
+}
+
+/** What was being handed over before this epoch: to whom now. */
+export function placeHanded(s: EngineState, domain: Domain, isGone: (node: NodeId) => boolean): void {
   for (const [name, entry] of domain.handing) {
-    if (isLost(entry.target)) entry.target = placeResource(name, domain.masters);
+    if (isGone(entry.target) || !domain.masterIds.has(entry.target)) entry.target = placeResource(name, domain.masters);
     if (entry.target === 0 || entry.target === s.self) domain.handing.delete(name);
     if (entry.target === s.self) {
       // No server for a while, and again: what we were handing over comes back.
+      const res = s.resource(domain, name);
       rebuildOf(domain, name).handed = entry.data;
-      adopt(s, domain, s.resource(domain, name));
+      adopt(s, domain, res);
     }
   }
 }
@@ -101,29 +102,23 @@ export function place(s: EngineState, domain: Domain, res: LockRes): NodeId {
   return target;
 }
 
-/** Resources of which this node has something to register with a new master. */
-function resourcesToTell(s: EngineState, domain: Domain): Set<LockRes> {
-  const told = new Set<LockRes>();
-  for (const lock of s.own.values()) {
-    if (lock.res.domain === domain && !told.has(lock.res) && registration(lock, s.now)) told.add(lock.res);
-  }
-  return told;
+/** This node has something to register of it with a new master. */
+function tellsSomething(s: EngineState, res: LockRes): boolean {
+  for (let lock = res.localHead; lock; lock = lock.localNext) if (registration(lock, s.now)) return true;
+  return false;
 }
 
 /**
- * Nothing of ours on these resources would be registered, so their new master would not know us: under `servers` such a belief
+ * Nothing of ours on the resource would be registered, so its new master would not know us: under `servers` such a belief
  * must not be (nominate.ts). What is under way is asked for anew; a release is complete, because nobody has to know of it.
  */
-function askAnew(s: EngineState, resources: ReadonlySet<LockRes>): void {
-  for (const res of resources) {
-    res.state = RES_MASTERING;
-    res.owner = 0;
-    res.isUnconfirmed = res.isDoubtful = false;
-    res.domain.unconfirmed.delete(res);
-    res.domain.toRebuild.delete(res);
-    res.domain.wanted.add(res);
-  }
-  for (const lock of [...resources].flatMap((res) => res.locals())) {
+function askAnew(s: EngineState, res: LockRes): void {
+  res.state = RES_MASTERING;
+  res.owner = 0;
+  res.isUnconfirmed = res.isDoubtful = false;
+  res.domain.unconfirmed.delete(res);
+  res.domain.toRebuild.delete(res);
+  for (const lock of res.locals()) {
     if (lock.st === ST_UNLOCKING && lock.mayLeave) {
       onUnlocked(s, lock);
     } else if (lock.st === ST_LOCKING && lock.isZombie) {

@@ -20,18 +20,16 @@
  * Under the policy `servers` only servers of the epoch are places. A member that is no server any more hands over like one that
  * leaves, and keeps its own locks. Where no server lives, locks stay *orphaned* with their holders, and are placed when one comes.
  */
-import type { DomainView, Member } from '../membership/types.js';
+import type { DomainView } from '../membership/types.js';
 import type { NodeId } from '../protocol/ids.js';
 import { attachClaim } from './claim-course.js';
 import type { Domain } from './domain.js';
-import { collectHandOver, register, stopServing } from './hand-over.js';
-import * as hold from './hold.js';
-import { touchIdle } from './idle.js';
-import { type Lock, ST_CONVERTING, ST_LOCKING, ST_UNLOCKING } from './lock.js';
-import { type LockRes, RES_DROPPING, RES_OWNED, RES_REBUILDING } from './lockres.js';
-import { startRounds, voidRounds } from './mastery.js';
-import { dropRecord, place, placeOrphans } from './orphans.js';
-import * as serve from './serve.js';
+import { stopServing } from './hand-over.js';
+import type { Lock } from './lock.js';
+import { RES_OWNED, RES_REBUILDING } from './lockres.js';
+import { startClaims, startRounds, voidRounds } from './mastery.js';
+import { dropRecord, place, placeHanded } from './orphans.js';
+import { Pass, purge } from './pass.js';
 import type { EngineState } from './state.js';
 import { finishSweep, sweep } from './sweep.js';
 
@@ -61,17 +59,29 @@ export function applyDomainView(s: EngineState, domain: Domain, view: DomainView
   domain.tainted.clear();
 
   domain.rebuilding.clear();
-  purgeGone(s, domain, isGone, view.members);
-  // The last one in a domain has nobody to hand over to: who restarts keeps all as it is, in its record.
-  if (isAlone(s, domain)) return forgetLostMasters(s, domain, isGone);
+  voidRounds(domain);
   const isOut = wasMaster && !domain.masterIds.has(s.self);
-  if (domain.isLeaving ? !domain.hasHandedOver : isOut) collectHandOver(s, domain);
+  // The last one in a domain has nobody to hand over to: who restarts keeps all as it is, in its record.
+  const isLast = isAlone(s, domain);
+  const isHandingOver = !isLast && (domain.isLeaving ? !domain.hasHandedOver : isOut);
+  const pass = new Pass(s, domain, isGone, isHandingOver, claims);
+  domain.pass = pass;
+  if (isLast) return forgetLostMasters(s, domain, pass);
   domain.hasHandedOver = domain.isLeaving;
-  placeOrphans(s, domain, isGone);
-  register(s, domain);
-  for (const lock of claims) attachClaim(s, domain, lock);
-  voidRounds(s, domain);
-  redriveAll(s, domain);
+  placeHanded(s, domain, isGone);
+  sweep(s, domain, s.tuning.sliceOps);
+}
+
+/** All resources are at this epoch, all that concerns others is registered with them. */
+export function endPass(s: EngineState, domain: Domain, pass: Pass): void {
+  domain.pass = null;
+  if (pass.isHandingOver) {
+    domain.remote.clear();
+    domain.unclaimed.clear();
+  }
+  for (const lock of pass.claims) attachClaim(s, domain, lock);
+  if (pass.isVoid) return;
+  startClaims(s, domain);
   sendDoneWhenReady(s, domain);
 }
 
@@ -84,9 +94,11 @@ export function isAlone(s: EngineState, domain: Domain): boolean {
  * Others mastered these, and are gone: should a master come back before our restart has gone through, even under the same number,
  * it has to be told of our locks like any new one.
  */
-function forgetLostMasters(s: EngineState, domain: Domain, isGone: (node: NodeId) => boolean): void {
+function forgetLostMasters(s: EngineState, domain: Domain, pass: Pass): void {
   for (const res of domain.resources.values()) {
-    if (res.owner === 0 || (!isGone(res.owner) && domain.masterIds.has(res.owner))) continue;
+    res.seen = domain.epoch;
+    purge(s, domain, pass, res);
+    if (res.owner === 0 || (!pass.isGone(res.owner) && domain.masterIds.has(res.owner))) continue;
     if (res.localCount === 0) {
       dropRecord(domain, res);
       continue;
@@ -96,6 +108,8 @@ function forgetLostMasters(s: EngineState, domain: Domain, isGone: (node: NodeId
     if (res.state === RES_OWNED || res.state === RES_REBUILDING) place(s, domain, res);
   }
   domain.remote.clear();
+  domain.unclaimed.clear();
+  domain.pass = null;
 }
 
 /** Says of a node number whether its incarnation of before is no member, not even a leaving one, any more. */
@@ -107,66 +121,9 @@ function goneTest(domain: Domain, view: DomainView): (node: NodeId) => boolean {
   return (node) => gone.has(node);
 }
 
-/** As master: the locks, requests and references of members that are gone. */
-function purgeGone(s: EngineState, domain: Domain, isGone: (node: NodeId) => boolean, members: readonly Member[]): void {
-  const continuing = new Map<NodeId, Member>();
-  for (const m of members) if (m.continues !== 0) continuing.set(m.node, m);
-  const touched = new Set<LockRes>();
-  for (const [node, locks] of domain.remote) {
-    if (!isGone(node)) continue;
-    for (const lock of locks.values()) {
-      const res = lock.res;
-      touched.add(res);
-      const next = continuing.get(node);
-      if (next?.keeps) {
-        // Its owners live, and so do their deadlines: all of it stays as it is until the node has claimed it (rule 1).
-        lock.isUnclaimed = true;
-        continue;
-      }
-      if (lock.nodeOwned && lock.mode !== -1 && next) {
-        // Same boot, never evicted: the node still owns it and will claim it (rules 1, 3).
-        lock.isUnclaimed = true;
-        if (lock.want !== -1) serve.cancel(s, res, lock);
-        continue;
-      }
-      serve.loseValueOf(res, lock);
-      serve.drop(res, lock);
-      locks.delete(lock.id);
-    }
-    if (locks.size === 0) domain.remote.delete(node);
-  }
-  const isOut = (node: NodeId): boolean => isGone(node) || !domain.memberIds.has(node);
-  for (const res of domain.resources.values()) {
-    if (res.owner !== s.self || res.state !== RES_OWNED) continue;
-    if (res.refs) {
-      for (const node of res.refs) if (isOut(node)) res.refs.delete(node);
-    }
-    // BASTs to other nodes may have been lost with the old epoch: they are due again.
-    if (res.converting.length > 0 || res.blocked.length > 0) {
-      for (let lock = res.granted.head; lock; lock = lock.next) if (lock.node !== s.self) lock.basted = -1;
-      for (let lock = res.converting.head; lock; lock = lock.next) if (lock.node !== s.self) lock.basted = -1;
-      serve.shuffle(s, res);
-    } else if (res.refs !== null || touched.has(res)) {
-      touchIdle(s, res);
-    }
-  }
-}
-
-/** Everything of ours that is under way goes (again) to its master. */
-function redriveAll(s: EngineState, domain: Domain): void {
-  for (const lock of s.own.values()) {
-    if (lock.res.domain !== domain || lock.res.state !== RES_OWNED || lock.res.owner === s.self) continue;
-    if (lock.st === ST_LOCKING || lock.st === ST_CONVERTING || lock.st === ST_UNLOCKING) hold.redrive(s, lock);
-  }
-  for (const res of domain.resources.values()) {
-    if (res.state === RES_DROPPING) s.send(domain, res.owner, { k: 'Deref', name: res.name });
-    else if (res.state === RES_OWNED && res.newWaiters.length > 0) hold.ownerKnown(s, res);
-  }
-}
-
 /** Sends RecoveryDone once nothing of ours has to be registered before (claims of a restarted node: rule 1). */
 export function sendDoneWhenReady(s: EngineState, domain: Domain): void {
-  if (domain.isDoneSent || !domain.isRecovering || isAlone(s, domain)) return;
+  if (domain.isDoneSent || !domain.isRecovering || domain.pass !== null || isAlone(s, domain)) return;
   // The only member asks nobody: its claims are placed at once, here as well as there they come first.
   if (domain.claims.size > 0) return;
   if (domain.isInGrace) {
@@ -180,18 +137,9 @@ export function sendDoneWhenReady(s: EngineState, domain: Domain): void {
 
 export function onRecoveryDone(s: EngineState, domain: Domain, from: NodeId): void {
   domain.doneFrom.add(from);
-  // What a restarted node has not claimed by now it does not own any more.
-  const locks = domain.remote.get(from);
-  if (locks) {
-    for (const lock of [...locks.values()]) {
-      if (!lock.isUnclaimed) continue;
-      serve.loseValueOf(lock.res, lock);
-      serve.drop(lock.res, lock);
-      locks.delete(lock.id);
-      serve.shuffle(s, lock.res);
-      touchIdle(s, lock.res);
-    }
-  }
+  // What a restarted node has not claimed by now it does not own any more (sweep.ts).
+  domain.dropping.push(from);
+  sweep(s, domain, s.tuning.sliceOps);
   checkBarrier(s, domain);
 }
 
@@ -222,7 +170,7 @@ export function onRecoveryActive(s: EngineState, domain: Domain, from: NodeId): 
 
 /** True when a request for `name` has to wait: for the barrier, or behind it until the resource has been rebuilt. */
 export function mustPark(s: EngineState, domain: Domain, name: string): boolean {
-  const res = domain.resources.get(name);
+  const res = s.find(domain, name);
   if (!domain.isRecovering) return res?.state === RES_REBUILDING;
   return !(res && res.state === RES_OWNED && res.owner === s.self);
 }

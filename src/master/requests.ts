@@ -69,6 +69,7 @@ export function convert(
   mode: Mode,
   options: { try: boolean; deadline: Millis; lvb: Uint8Array | null },
 ): boolean {
+  s.touch(lock);
   if (lock.st === ST_GONE) return false; // Its owner was told so, perhaps just now, when this call looked at the clock.
   if (s.isSuspended && lock.st === ST_HELD) {
     s.out.denied(lock, 'TSDLM_UNAVAILABLE');
@@ -91,6 +92,7 @@ export function convert(
 
 /** Releases what is held, gives up what waits. */
 export function unlock(s: EngineState, lock: Lock, options?: { lvb?: Uint8Array | null; lvbInvalid?: boolean }): void {
+  s.touch(lock);
   if (lock.st === ST_HELD && lock.isUntold) {
     giveUp(s, lock, 'TSDLM_CANCELLED');
   } else if (lock.st === ST_HELD || lock.st === ST_CONVERTING) {
@@ -127,6 +129,7 @@ function isRoomless(s: EngineState, domainName: string): boolean {
 
 /** Ends a request that still waits, with `code` for its owner. */
 export function giveUp(s: EngineState, lock: Lock, code: ErrorCode): void {
+  s.touch(lock);
   if (lock.isZombie || isClaim(lock)) return;
   const at = lock.isWaitClaim ? s.claimable.indexOf(lock) : -1;
   if (at >= 0) {

@@ -112,6 +112,11 @@ export function cancel(s: EngineState, res: LockRes, lock: Lock): boolean {
   return true;
 }
 
+/** As cancel; who waits behind it is looked at by the caller. */
+export function withdraw(s: EngineState, res: LockRes, lock: Lock): void {
+  if (lock.q === Q_BLOCKED || lock.q === Q_CONVERTING) refuse(s, res, lock, 'TSDLM_CANCELLED');
+}
+
 /** Removes a lock of a dead node, or one that ends: no answer, no grants yet. */
 export function drop(res: LockRes, lock: Lock): void {
   const q = lock.q;
@@ -158,6 +163,7 @@ function refuse(s: EngineState, res: LockRes, lock: Lock, code: ErrorCode): void
 
 /** Puts `lock` in force at `mode`, with token and value block, and tells its owner. */
 export function grant(s: EngineState, res: LockRes, lock: Lock, mode: Mode): void {
+  invariant(res.seen === res.domain.epoch, `grant on ${res.name} from what was true in epoch ${res.seen}`);
   if (lock.q !== Q_GRANTED) {
     if (lock.q === Q_CONVERTING) res.converting.remove(lock);
     else if (lock.q === Q_BLOCKED) res.blocked.remove(lock);

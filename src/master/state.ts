@@ -12,8 +12,9 @@ import type { LockMessage } from '../protocol/peer-messages.js';
 import { Counters } from './counters.js';
 import { DeadlineTable } from './deadlines.js';
 import type { Domain } from './domain.js';
-import type { Lock } from './lock.js';
+import { type Lock, ST_GONE } from './lock.js';
 import { LockRes } from './lockres.js';
+import type { Pass } from './pass.js';
 import { HeldBack } from './suspend.js';
 import { TokenClock } from './token-clock.js';
 import type { EngineOutput, JournalOp } from './types.js';
@@ -26,6 +27,10 @@ export interface Hooks {
   bast(lock: Lock, mode: Mode): void;
   /** The master of a resource has become known: its waiting requests may go. */
   ownerKnown(res: LockRes): void;
+  /** Brings a resource to the domain's epoch. */
+  visit(res: LockRes): void;
+  /** All resources are at the epoch. */
+  passDone(domain: Domain, pass: Pass): void;
   /** A message that waited is handled. */
   dispatch(domain: Domain, from: NodeId, msg: LockMessage): void;
   /** Nobody masters a resource that we claim from before a restart. */
@@ -186,9 +191,22 @@ export class EngineState {
     this.out.journal(ticket, op);
   }
 
-  /** The resource of that name, made on first use. */
+  /** Brings the resource of a local lock to the domain's epoch: before that nobody may look at either (pass.ts). */
+  touch(lock: Lock): void {
+    if (lock.res.seen !== lock.res.domain.epoch && lock.st !== ST_GONE) this.hooks.visit(lock.res);
+  }
+
+  /** The resource of that name, at the domain's epoch. */
+  find(domain: Domain, name: string): LockRes | undefined {
+    const res = domain.resources.get(name);
+    if (!res || res.seen === domain.epoch) return res;
+    this.hooks.visit(res);
+    return domain.resources.get(name);
+  }
+
+  /** The same, made on first use. */
   resource(domain: Domain, name: string): LockRes {
-    let res = domain.resources.get(name);
+    let res = this.find(domain, name);
     if (!res) {
       res = new LockRes(domain, name);
       domain.resources.set(name, res);

@@ -188,9 +188,11 @@ export const handedResource = record('handed', {
   blocked: list(list(u53, 2), 100_000),
 });
 export const HandOver = message('HandOver', 0x4f, { ...head, resources: list(handedResource, REGISTER_BATCH_MAX) });
+/** One Register or HandOver of this epoch has been handled: the sender may send another. */
+export const RegisterDone = message('RegisterDone', 0x53, { ...head });
 /** Barrier 1: the sender has registered and handed over everything that concerns epoch `dep`. */
 export const RecoveryDone = message('RecoveryDone', 0x50, { ...head });
-/** Barrier 2: the sender has rebuilt all it became master of in epoch `dep`; what was registered there is confirmed. */
+/** Barrier 2: the sender has all that is to be known of what it became master of in epoch `dep`: what was registered there is confirmed. */
 export const RecoveryActive = message('RecoveryActive', 0x51, { ...head });
 
 /**
@@ -234,6 +236,7 @@ export const LOCK_MESSAGES = [
   RecoveryDone,
   RecoveryActive,
   Reclaim,
+  RegisterDone,
 ] as const;
 
 export type ControlMessage = MessageOf<(typeof CONTROL_MESSAGES)[number]>;

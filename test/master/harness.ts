@@ -286,8 +286,10 @@ export class EngineWorld {
   }
   mastersOf(name: string): number[] {
     return [...this.engines.keys()].filter((node) => {
-      const res = this.engine(node).state.domains.get('default')?.resources.get(name);
-      return res?.owner === node && res.state === 1;
+      const domain = this.engine(node).state.domains.get('default');
+      const res = domain?.resources.get(name);
+      // What a node has not brought to the epoch it does not believe: it will look first.
+      return res?.owner === node && res.state === 1 && res.seen === domain?.epoch;
     });
   }
 }

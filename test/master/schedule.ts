@@ -5,6 +5,7 @@
  *
  * With `isServers` the domain is of policy `servers`: some nodes vote, votes change at random moments too, and whoever masters must
  * be a server of its epoch. While no server lives nothing is granted; the end brings one.
+ * With `isSliced` recoveries go in steps of a few operations, and everything else comes between them.
  */
 import { dumpEngine } from '../../src/master/dump.js';
 import type { LocalLock } from '../../src/master/types.js';
@@ -29,7 +30,7 @@ interface Owned {
   isEnding: boolean;
 }
 
-export function runSchedule(seed: number, steps = 400, isServers = false): string | null {
+export function runSchedule(seed: number, steps = 400, isServers = false, isSliced = false): string | null {
   const random = rng(seed);
   const pick = (n: number): number => Math.floor(random() * n);
   const count = 2 + pick(3);
@@ -37,6 +38,7 @@ export function runSchedule(seed: number, steps = 400, isServers = false): strin
   const world = new EngineWorld(
     Array.from({ length: count }, (_, i) => i + 1),
     drawServers(),
+    isSliced ? { sliceOps: 1 + pick(3), registerBatch: 1 + pick(2), registerWindow: 1 } : {},
   );
   const owned = new Set<Owned>();
   const byLock = new Map<LocalLock, Owned>();
@@ -85,6 +87,7 @@ export function runSchedule(seed: number, steps = 400, isServers = false): strin
   for (let step = 0; step < steps; step++) {
     const nodes = [...world.engines.keys()];
     const node = nodes[pick(nodes.length)] as number;
+    if (isSliced && random() < 0.4) world.advanceOne(nodes[pick(nodes.length)] as number);
     const dice = random();
     if (dice < 0.25) {
       const name = names[pick(names.length)] as string;
