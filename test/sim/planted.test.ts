@@ -2,6 +2,7 @@
 import t from 'tap';
 import { PLANTS } from './planted.js';
 import { RESTART_PLANTS } from './planted-restart.js';
+import { SLICE_PLANTS } from './planted-slices.js';
 import { TABLE_PLANTS } from './planted-table.js';
 import { TWO_NODE_PLANTS } from './planted-two.js';
 import { runSeed } from './run.js';
@@ -9,7 +10,7 @@ import { runSeed } from './run.js';
 // Each bug has a bounded number of seeds; a busy machine takes its time.
 t.setTimeout(300_000);
 
-for (const plant of [...PLANTS, ...TWO_NODE_PLANTS, ...RESTART_PLANTS, ...TABLE_PLANTS]) {
+for (const plant of [...PLANTS, ...TWO_NODE_PLANTS, ...RESTART_PLANTS, ...TABLE_PLANTS, ...SLICE_PLANTS]) {
   t.test(`finds: ${plant.name}`, async (t) => {
     const undo = plant.patch?.();
     t.teardown(() => undo?.());
