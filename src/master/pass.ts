@@ -37,6 +37,8 @@ export class Pass {
   /** Locks of before a restart that this node has to place, once all else is. */
   readonly claims: readonly Lock[];
   readonly out: Registrations;
+  /** Owners wait for an answer about these, which may have been refused with the old epoch: they come first. */
+  readonly first: LockRes[] = [];
   readonly cursor: Iterator<LockRes>;
   /** Handed over resources that are still to be sent; null before all resources are visited. */
   handing: Iterator<{ target: NodeId; data: HandedResource }> | null = null;
@@ -58,6 +60,13 @@ export class Pass {
     this.out = new Registrations(s, domain);
     this.cursor = domain.resources.values();
     for (const m of domain.members) if (m.continues !== 0) this.continuing.set(m.node, m);
+    // Only looks: some milliseconds for a hundred thousand locks.
+    s.own.each((lock) => {
+      const { st } = lock;
+      const isUnderWay = st === ST_LOCKING || st === ST_CONVERTING || st === ST_UNLOCKING;
+      if (isUnderWay && lock.res.domain === domain) this.first.push(lock.res);
+    });
+    this.first.reverse();
   }
 }
 
@@ -164,6 +173,11 @@ export function goOn(s: EngineState, domain: Domain, pass: Pass, budget: number)
     if (pass.out.isFull && !pass.isVoid) {
       pass.isWaiting = true;
       return { left, isThrough: false };
+    }
+    const first = pass.first.pop();
+    if (first !== undefined) {
+      if (domain.resources.get(first.name) === first) left -= visit(s, first);
+      continue;
     }
     const { value, done } = pass.cursor.next();
     if (done) pass.handing = domain.handing.values();

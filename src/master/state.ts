@@ -61,7 +61,7 @@ export const DEFAULT_TUNING: EngineTuning = {
   tryLimitMs: 500,
   retryMs: 50,
   proposeMs: 250,
-  sliceOps: 256,
+  sliceOps: 100,
   registerBatch: 100,
   registerWindow: 4,
 };

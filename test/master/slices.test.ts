@@ -49,6 +49,27 @@ t.test('T9: a lock of a dead node is free for who asks, though the pass has not 
   t.equal(w.engine(1).state.domains.get('default')?.isRecovering, false);
 });
 
+t.test('T9: a request that was refused with the old epoch is sent again before all else', async (t) => {
+  const w = new EngineWorld([1, 2, 3], null, STEPS);
+  for (const name of NAMES) w.lock(3, name, NL);
+  w.settle();
+  for (const name of NAMES) w.lock(2, name, PR);
+  w.lock(1, 'living', NL);
+  w.settle();
+  w.lock(2, 'living', NL);
+  w.settle();
+  w.evict(3, true);
+  w.applyNextView(1);
+  const asked = w.lock(2, 'living', EX);
+  while (w.deliver(2, 1));
+  t.equal(w.last(asked), undefined, 'node 1 is past that epoch');
+  w.applyNextView(2);
+  while (w.deliver(2, 1));
+  while (w.deliver(1, 2));
+  t.equal(w.last(asked), 'granted EX');
+  t.ok(w.engine(2).state.domains.get('default')?.pass, 'in the first step');
+});
+
 t.test('T9: the barrier waits for the last step of the last node', async (t) => {
   const w = new EngineWorld([1, 2, 3], null, STEPS);
   for (const name of NAMES) w.lock(3, name, NL);

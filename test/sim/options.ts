@@ -202,7 +202,7 @@ export function drawOptions(seed: number): SimOptions {
     reclaimShare: 0,
     restartMs: 0,
     fileShare: 0,
-    sliceOps: 256,
+    sliceOps: 100,
     sliceMs: 0.1,
     registerBatch: 100,
     registerWindow: 4,
