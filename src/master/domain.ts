@@ -116,9 +116,10 @@ export class Domain {
 /** What is known of a resource that we rebuild. */
 export interface Rebuild {
   name: string;
-  /** Locks by node and id, made from registrations. */
-  /** By "node/id". */
-  locks: Map<string, Lock>;
+  /** Locks of other nodes, made from registrations; one for each node and id (rebuild.ts `noteLock`). */
+  locks: Lock[];
+  /** Where each stands among many. */
+  index: Map<string, number> | null;
   handed: HandedResource | null;
   /** Requests that came behind the barrier and before it was rebuilt, in order. */
   parked: { from: NodeId; msg: LockMessage }[];

@@ -16,7 +16,7 @@ import type { Lock } from './lock.js';
 import { type LockRes, RES_OWNED } from './lockres.js';
 import { adopt, dropRecord } from './orphans.js';
 import { placeResource } from './placement.js';
-import { lockFromRegistration, rebuildOf } from './rebuild.js';
+import { lockFromRegistration, noteLock, rebuildOf } from './rebuild.js';
 import type { EngineState } from './state.js';
 import { LVB_INVALID, LVB_NONE } from './types.js';
 
@@ -83,7 +83,7 @@ export function onRegister(s: EngineState, domain: Domain, from: NodeId, locks: 
       continue;
     }
     const rebuild = rebuildOf(domain, entry.name);
-    rebuild.locks.set(`${from}/${entry.id}`, lockFromRegistration(res, from, entry, s.now));
+    noteLock(rebuild, lockFromRegistration(res, from, entry, s.now));
     adopt(s, domain, res);
   }
 }
@@ -108,7 +108,7 @@ export function onReclaim(s: EngineState, domain: Domain, from: NodeId, entry: R
     lock.lvbState = LVB_INVALID;
     lock.lvb = null;
   }
-  rebuild.locks.set(`${from}/${entry.id}`, lock);
+  noteLock(rebuild, lock);
   adopt(s, domain, res);
   if (lock.mode === -1) return;
   // At once: its owner's deadline runs, and nobody is granted anything on it before the barrier.

@@ -71,10 +71,29 @@ export function modeInForce(lock: Lock): Mode | -1 {
 export function rebuildOf(domain: Domain, name: string): Rebuild {
   let rebuild = domain.rebuilding.get(name);
   if (!rebuild) {
-    rebuild = { name, locks: new Map(), handed: null, parked: [] };
+    rebuild = { name, locks: [], index: null, handed: null, parked: [] };
     domain.rebuilding.set(name, rebuild);
   }
   return rebuild;
+}
+
+/** Up to so many locks of a resource are looked through: most have one or two, and a Map for each would cost more than all else. */
+const LOOKED_THROUGH_MAX = 8;
+
+/** A lock of another node is known now; what it said of the same one before does not count any more. */
+export function noteLock(rebuild: Rebuild, lock: Lock): void {
+  const { locks } = rebuild;
+  let at: number;
+  if (locks.length <= LOOKED_THROUGH_MAX) {
+    at = locks.findIndex((l) => l.id === lock.id && l.node === lock.node);
+  } else {
+    rebuild.index ??= new Map(locks.map((l, i) => [`${l.node}/${l.id}`, i]));
+    const key = `${lock.node}/${lock.id}`;
+    at = rebuild.index.get(key) ?? -1;
+    if (at < 0) rebuild.index.set(key, locks.length);
+  }
+  if (at >= 0) locks[at] = lock;
+  else locks.push(lock);
 }
 
 /** A lock of another node, from its registration. */
@@ -101,7 +120,7 @@ export function lockFromRegistration(res: LockRes, node: NodeId, r: RegisteredLo
  */
 export function fillQueues(res: LockRes, all: Lock[], handed: Rebuild['handed']): Lock[] {
   const refused: Lock[] = [];
-  const locks = [...all.filter((l) => !isClaimed(l)), ...all.filter(isClaimed)];
+  const locks = all.some(isClaimed) ? [...all.filter((l) => !isClaimed(l)), ...all.filter(isClaimed)] : all;
   const converting: Lock[] = [];
   const blocked: Lock[] = [];
   let copy: Lock | null = null;
@@ -176,6 +195,7 @@ function isLiving(domain: Domain, node: NodeId, id: number): boolean {
  * grant not have arrived.
  */
 function inOrder(locks: Lock[], handed: Rebuild['handed'], order: number[][] | undefined): Lock[] {
+  if (locks.length < 2) return locks;
   const rank = new Map<string, number>();
   if (handed && handed.exNode !== 0) rank.set(`${handed.exNode}/${handed.exId}`, -1);
   order?.forEach(([node, id], at) => {

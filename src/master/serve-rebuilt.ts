@@ -53,7 +53,7 @@ function rebuildResource(s: EngineState, domain: Domain, res: LockRes, local: Lo
   domain.unconfirmed.delete(res);
   domain.toRebuild.delete(res);
   domain.rebuilding.delete(res.name);
-  const locks = [...(rebuild?.locks.values() ?? [])];
+  const locks = rebuild?.locks ?? [];
   for (const lock of locks) {
     res.addRef(lock.node);
     if (lock.isReleasing) continue; // It lends its value block, and is gone.

@@ -82,7 +82,7 @@ function rebuildSome(s: EngineState, domain: Domain, budget: number): number {
   for (const res of domain.toRebuild) {
     if (left <= 0) break;
     const rebuild = domain.rebuilding.get(res.name) ?? null;
-    left -= 1 + (rebuild?.locks.size ?? 0) + res.localCount;
+    left -= 1 + (rebuild?.locks.length ?? 0) + res.localCount;
     serveRebuilt(s, domain, res, rebuild);
     if (rebuild !== null) for (const { from, msg } of rebuild.parked) s.hooks.dispatch(domain, from, msg);
   }
