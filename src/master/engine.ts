@@ -32,7 +32,7 @@ import * as requests from './requests.js';
 import { isHandedOver, restartClaims } from './restart.js';
 import * as serve from './serve.js';
 import { EngineState, type EngineTuning, type Hooks } from './state.js';
-import { finishSweep, hasSweepWork, sweep } from './sweep.js';
+import { hasSweepWork, sweep } from './sweep.js';
 import { tellBast, tellDenied, tellGranted, tellUnlocked } from './tell.js';
 import {
   type ClaimedLock,
@@ -320,7 +320,6 @@ export class Engine {
   }
 
   private dropDomain(domain: Domain): void {
-    finishSweep(this.state, domain);
     this.state.domains.delete(domain.name);
     this.state.byDom.delete(domain.dom);
   }

@@ -11,11 +11,12 @@
  *      the dead are proven over);
  *   3. place (orphans.ts): resources of masters that are gone get the member that rendezvous hashing names; a resource that was placed
  *      before and is not confirmed yet stays where it was placed, if that member still lives, so all holders agree;
- *   4. register (hand-over.ts): holders send all they hold and want of such resources to the new master; a leaving master hands over
- *      value block and order of its queues;
- *   5. barrier RecoveryDone: everybody has registered; new masters rebuild, serve, and say RecoveryActive, which confirms;
- *   6. every request under way is sent again to its (old or new) master, which knows repeated ones by their id.
- * Resources of living masters are served all the time. A second change in the middle starts again from 1.
+ *   4. register: holders send all they hold and want of such resources to the new master; a leaving master hands over (hand-over.ts)
+ *      value block and order of its queues; every request under way is sent again to its (old or new) master, which knows repeated
+ *      ones by their id;
+ *   5. barrier RecoveryDone: everybody has registered; new masters say RecoveryActive, which confirms, rebuild and serve.
+ * Steps 2 to 4 and what is behind the barrier go through the resources in slices (pass.ts, sweep.ts); resources of living masters are
+ * served all the time. A second change in the middle finishes the first, without sending anything, and starts again from 1.
  *
  * Under the policy `servers` only servers of the epoch are places. A member that is no server any more hands over like one that
  * leaves, and keeps its own locks. Where no server lives, locks stay *orphaned* with their holders, and are placed when one comes.

@@ -12,7 +12,7 @@
  * Handlers edit queues; `shuffle` is the one place that grants from them (o2dlm `dlm_shuffle_lists`).
  */
 import type { ErrorCode } from '../protocol/errors.js';
-import { invariant } from '../protocol/errors.js';
+import { InvariantError, invariant } from '../protocol/errors.js';
 import { QUEUE_LENGTH_MAX } from '../protocol/limits.js';
 import { EX, isCompatible, type Mode, NL, PR } from '../protocol/modes.js';
 import { LOCK_LVB } from '../protocol/peer-messages.js';
@@ -163,7 +163,9 @@ function refuse(s: EngineState, res: LockRes, lock: Lock, code: ErrorCode): void
 
 /** Puts `lock` in force at `mode`, with token and value block, and tells its owner. */
 export function grant(s: EngineState, res: LockRes, lock: Lock, mode: Mode): void {
-  invariant(res.seen === res.domain.epoch, `grant on ${res.name} from what was true in epoch ${res.seen}`);
+  if (res.seen !== res.domain.epoch) {
+    throw new InvariantError(`grant on ${res.domain.name}/${res.name} from what was true in epoch ${res.seen}`);
+  }
   if (lock.q !== Q_GRANTED) {
     if (lock.q === Q_CONVERTING) res.converting.remove(lock);
     else if (lock.q === Q_BLOCKED) res.blocked.remove(lock);
