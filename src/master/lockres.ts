@@ -122,20 +122,31 @@ export class LockRes {
 
   /** A lock of a local owner is here from now on. */
   attach(lock: Lock): void {
-    lock.localPrev = this.localTail;
-    lock.localNext = null;
-    if (this.localTail) this.localTail.localNext = lock;
-    else this.localHead = lock;
+    const tail = this.localTail;
+    if (tail === null) {
+      this.localHead = lock;
+    } else {
+      tail.localNext = lock;
+      lock.localPrev = tail;
+    }
     this.localTail = lock;
     this.localCount++;
   }
   /** It is not any more. */
   detach(lock: Lock): void {
-    if (lock.localPrev) lock.localPrev.localNext = lock.localNext;
-    else this.localHead = lock.localNext;
-    if (lock.localNext) lock.localNext.localPrev = lock.localPrev;
-    else this.localTail = lock.localPrev;
-    lock.localPrev = lock.localNext = null;
+    const { localPrev: prev, localNext: next } = lock;
+    if (prev === null) {
+      this.localHead = next;
+    } else {
+      prev.localNext = next;
+      lock.localPrev = null;
+    }
+    if (next === null) {
+      this.localTail = prev;
+    } else {
+      next.localPrev = prev;
+      lock.localNext = null;
+    }
     this.localCount--;
   }
   /** Locks of local owners, a copy. */

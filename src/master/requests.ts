@@ -92,7 +92,7 @@ export function convert(
 
 /** Releases what is held, gives up what waits. */
 export function unlock(s: EngineState, lock: Lock, options?: { lvb?: Uint8Array | null; lvbInvalid?: boolean }): void {
-  s.touch(lock);
+  if (lock.st !== ST_HELD) s.touch(lock); // What is held stays held, and hold.unlock looks.
   if (lock.st === ST_HELD && lock.isUntold) {
     giveUp(s, lock, 'TSDLM_CANCELLED');
   } else if (lock.st === ST_HELD || lock.st === ST_CONVERTING) {
