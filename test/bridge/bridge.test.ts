@@ -130,7 +130,7 @@ class World {
   }
 
   /** The daemon is killed and another one comes, with a core that confirms any claim. */
-  async restart(leaseUntil = 1500): Promise<void> {
+  async restart(leaseUntil = 1500, journaled: string[] = []): Promise<void> {
     await this.quiet();
     this.link = null;
     this.bridge.close();
@@ -138,7 +138,7 @@ class World {
     const core = new FakeCore(leaseUntil);
     core.reclaim = (now, claim) => core.lock(now, { ...claim, mode: EX, try: false, lvb: false, deadline: 0 });
     Object.assign(this, { core });
-    this.bridge = this.newBridge();
+    this.bridge = this.newBridge(journaled);
   }
 
   /** An owner of before claims its EX. */
@@ -478,6 +478,46 @@ t.test('rule 3: the record of a restart says what is held in the kernel too', as
     ['down 1 -1', 'has 2 -1', 'up 1 2'],
   );
   user.close();
+});
+
+t.test("a node's own lock over a restart: kept until the journal's is confirmed, given up when it is refused", async (t) => {
+  const w = await world(t);
+  for (const name of ['mine', 'void']) w.ask(name, EX, { name, nodeOwned: true });
+  await w.hears('mine granted 2');
+  await w.hears('void granted 2');
+  const ops = w.kernel.ops.length;
+  await w.restart(1500, ['web/mine', 'web/void']);
+  await w.up();
+  // Long after sessions should have come back.
+  await new Promise((resolve) => setTimeout(resolve, 250));
+  for (const name of ['mine', 'void']) t.equal(w.kernel.level('bridge', 'web', name), EX, name);
+  const journaled = (name: string): LocalLock =>
+    ({
+      id: 9,
+      domain: 'web',
+      name,
+      mode: EX,
+      want: -1,
+      nodeOwned: true,
+      ctx: null,
+      who: 'a',
+      why: '',
+      door: '',
+    }) as unknown as LocalLock;
+  const mine = journaled('mine');
+  w.bridge.granted(mine);
+  t.ok(w.told.includes('mine granted 2'));
+  w.bridge.lost(journaled('void'), 'TSDLM_LOST');
+  await until('given up', () => w.kernel.level('bridge', 'web', 'void') === NL);
+  await w.quiet();
+  t.notOk(
+    w.kernel.ops.slice(ops).some((op) => op.endsWith('/mine')),
+    'never given up in between',
+  );
+  // And it can be given back.
+  w.core.unlock = ((_now: number, real: LocalLock) => w.bridge.released(real)) as never;
+  w.bridge.unlock(w.now, mine.ctx as LocalLock);
+  await until('given back', () => w.kernel.level('bridge', 'web', 'mine') === NL);
 });
 
 t.test('a long deadline of a clean restart ends for the helper too when all have come back', async (t) => {

@@ -44,25 +44,22 @@ class Machines {
 
 async function runSuite(suite: Suite, machines: Machines, count: Count): Promise<void> {
   const failed = count.failed;
-  const started = performance.now();
   const checker = new Checker(suite.name, count);
+  let started = performance.now();
+  let machine: Machine | null = null;
   let timer: NodeJS.Timeout | undefined;
-  const limit = new Promise<never>((_, reject) => {
-    timer = setTimeout(
-      () => reject(new Error(`not done within ${suite.limitMs / 1000} s; under way: ${checker.current || 'nothing'}`)),
-      suite.limitMs,
-    );
-  });
-  let console_ = '';
   // What goes wrong outside of a case fails the suite, not the run.
   try {
-    const machine = await machines.get();
-    const work = suite.run(machine, checker.check, (text) => checker.report(text));
-    try {
-      await Promise.race([work, limit]);
-    } finally {
-      console_ = machine.console;
-    }
+    // Booting has a limit of its own.
+    machine = await machines.get();
+    started = performance.now();
+    const limit = new Promise<never>((_, reject) => {
+      timer = setTimeout(
+        () => reject(new Error(`not done within ${suite.limitMs / 1000} s; under way: ${checker.current || 'nothing'}`)),
+        suite.limitMs,
+      );
+    });
+    await Promise.race([suite.run(machine, checker.check, (text) => checker.report(text)), limit]);
   } catch (error) {
     checker.fail('the suite itself', error);
   }
@@ -72,7 +69,7 @@ async function runSuite(suite: Suite, machines: Machines, count: Count): Promise
   const isBad = count.failed > failed;
   console.log(`     ${suite.name}: ${secondsSince(started)} s of at most ${suite.limitMs / 1000} s${isBad ? ', FAILED' : ''}`);
   if (!isBad) return;
-  console.log(`     the guest's last words:\n${console_.slice(-1500).replace(/^/gm, '       ')}`);
+  console.log(`     the guest's last words:\n${(machine?.console ?? '').slice(-1500).replace(/^/gm, '       ')}`);
   await machines.end();
 }
 
