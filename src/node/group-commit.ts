@@ -10,10 +10,11 @@ import { TsdlmError } from '../protocol/errors.js';
 import type { Store, StoreOp } from './journal-store.js';
 
 /**
- * After so many commits the event loop gets a turn: a store that commits at once would otherwise let writers that wait for each
- * commit keep everything else from running.
+ * After so many commits, or one that took long, the event loop gets a turn: a store that commits at once would otherwise let
+ * writers that wait for each commit keep everything else from running.
  */
 const COMMITS_PER_TURN = 64;
+const LONG_COMMIT_MS = 5;
 
 interface Waiter {
   ops: readonly StoreOp[];
@@ -28,6 +29,7 @@ export class GroupCommit {
   #running = false;
   #idle: (() => void)[] = [];
   #failure: TsdlmError | null = null;
+  /** Since the last turn that was waited for. */
   #commits = 0;
 
   constructor(store: Store, onFailure: (error: TsdlmError) => void) {
@@ -64,10 +66,15 @@ export class GroupCommit {
 
   async #run(): Promise<void> {
     while (this.#waiters.length > 0) {
-      if (++this.#commits % COMMITS_PER_TURN === 0) await new Promise((resolve) => setImmediate(resolve));
+      if (this.#commits >= COMMITS_PER_TURN) {
+        this.#commits = 0;
+        await new Promise((resolve) => setImmediate(resolve));
+      }
       const waiters = this.#waiters;
       this.#waiters = [];
+      const began = performance.now();
       await this.#commit(waiters);
+      this.#commits += performance.now() - began > LONG_COMMIT_MS ? COMMITS_PER_TURN : 1;
     }
     this.#running = false;
     const idle = this.#idle;

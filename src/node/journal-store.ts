@@ -71,8 +71,8 @@ export function decodeValue(key: StoreKey, bytes: Buffer, path: string): unknown
   }
 }
 
-/** A commit without sync that took so long waited for a disk. */
-const SLOW_COMMIT_MS = 20;
+/** A commit without sync that took so long waited for a disk; a thread that had to wait for a processor seldom waits so long. */
+const SLOW_COMMIT_MS = 200;
 /** For so long after that, commits do not wait in the main thread. */
 const SLOW_FOR_MS = 60_000;
 /** A commit rewrites a handful of pages besides what it adds. */
@@ -82,6 +82,9 @@ const SMALL_CHANGE_BYTES = 64 * 1024;
  * fails (a text longer than the 100 bytes for it), which may end the process before it can say why.
  */
 const spaceFor = (bytes: number): number => 2 * bytes + SMALL_CHANGE_BYTES;
+/** So much space is not used up in so short a time: it is looked at again only after that. */
+const PLENTY_BYTES = 64 * 1024 * 1024;
+const PLENTY_FOR_MS = 5;
 
 function noSpace(path: string, cause: unknown): TsdlmError {
   const text = `no space left to write ${path}: free space on its file system, then start again`;
@@ -137,6 +140,8 @@ class LmdbStore implements Store {
   readonly #note: Noting;
   /** Number of the last commit; -1 when it is to be asked for. */
   #count = -1;
+  /** Until then there is space, on `performance.now()`. */
+  #plentyUntil = 0;
   /** Until then no commit is made in this thread, on `performance.now()`. */
   #slowUntil = 0;
   /** Checksum of each record; null until they were read. Their sum is the digest. */
@@ -151,6 +156,16 @@ class LmdbStore implements Store {
   }
 
   load(): Map<StoreKey, unknown> {
+    try {
+      return this.#load();
+    } catch (cause) {
+      if (cause instanceof TsdlmError) throw cause;
+      // Keys are decoded outside of any checksum, and some bytes are no key at all.
+      throw this.#damaged(`its records cannot be read: ${(cause as Error).message}`);
+    }
+  }
+
+  #load(): Map<StoreKey, unknown> {
     const records = new Map<StoreKey, unknown>();
     const sums = new Map<StoreKey, number>();
     let digest = 0;
@@ -204,7 +219,7 @@ class LmdbStore implements Store {
     // Encoded first: an error in the middle of a batch would leave half of it behind.
     const encoded = ops.map(({ key, value }) => ({ key, bytes: value === undefined ? null : encodeValue(key, value) }));
     const bytes = encoded.reduce((sum, op) => sum + (op.bytes?.length ?? 0), 0);
-    if (spaceAt(this.#path).free < spaceFor(bytes)) throw noSpace(this.#path, undefined);
+    if (!this.#hasSpaceFor(bytes)) throw noSpace(this.#path, undefined);
     const undo: [StoreKey, number | undefined][] = [];
     const digestBefore = this.#digest;
     for (const { key, bytes } of encoded) undo.push([key, this.#sum(key, bytes?.readUInt32LE(0))]);
@@ -238,6 +253,14 @@ class LmdbStore implements Store {
         { cause },
       );
     }
+  }
+
+  #hasSpaceFor(bytes: number): boolean {
+    const now = performance.now();
+    if (now < this.#plentyUntil && spaceFor(bytes) <= PLENTY_BYTES / 2) return true;
+    const { free } = spaceAt(this.#path);
+    this.#plentyUntil = free >= PLENTY_BYTES ? now + PLENTY_FOR_MS : 0;
+    return free >= spaceFor(bytes);
   }
 
   /** Sets the checksum of a record (undefined: it is gone) and lets the digest follow; gives the one before. */

@@ -1,5 +1,6 @@
 import { cpSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { open } from 'lmdb';
 import t from 'tap';
 import { openJournal } from '../../src/node/journal.js';
 import { decodeValue, encodeValue, openStore } from '../../src/node/journal-store.js';
@@ -7,6 +8,8 @@ import type { TsdlmError } from '../../src/protocol/errors.js';
 import { entry, nodeOwned, options, tempDir, view } from '../fixtures/journal.js';
 
 const PAGE = 4096;
+/** A fraction with bytes behind it that only a large integer has: the decoder of keys throws a RangeError. Found by seed 608209082. */
+const KEY_OF_NO_KIND = Buffer.from('1400800061465e6e8001', 'hex');
 
 /** A journal with a vote, a log, a snapshot and some locks. */
 async function sample(dir: string): Promise<void> {
@@ -105,6 +108,19 @@ t.test('a log that consensus cannot have written is refused', async (t) => {
     await store.close();
     await t.rejects(openJournal(options(copy)), { code: 'TSDLM_JOURNAL_CORRUPT', message }, name);
   }
+});
+
+t.test('a key whose bytes are no key is damage, whatever its decoder throws', async (t) => {
+  const dir = join(tempDir(t), 'store');
+  const store = openStore(dir, true);
+  await store.commit([{ key: 'start', value: 1 }]);
+  await store.close();
+  const raw = open<Buffer, Buffer>({ path: dir, noSubdir: false, keyEncoding: 'binary', encoding: 'binary' });
+  await raw.put(KEY_OF_NO_KIND, Buffer.from('value'));
+  await raw.close();
+  const again = openStore(dir, true);
+  t.throws(() => again.load(), { code: 'TSDLM_JOURNAL_CORRUPT', message: /cannot be read/ });
+  await again.close();
 });
 
 t.test('a value is only good under its own key', async (t) => {
