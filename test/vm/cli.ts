@@ -6,7 +6,7 @@ import type { Suite } from './suite.js';
 
 export const cliSuite: Suite = {
   name: 'cli',
-  limitMs: 300_000,
+  limitMs: 400_000,
   run: async (m, check) => {
     await m.sh('mkdir -p /dlm2/cli');
     await check('a lock in the kernel is held while it is held, and nothing of it is kept', async () => {

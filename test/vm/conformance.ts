@@ -63,6 +63,6 @@ export async function runTable(
 
 export const kernelSuite: Suite = {
   name: 'kernel',
-  limitMs: 600_000,
+  limitMs: 900_000,
   run: (m, check, report) => runTable(m, check, report, 'kernel', ['/dlm', '/dlm2', '/dlm3'], { differs: THREE_MOUNTS }),
 };

@@ -32,7 +32,7 @@ async function twoLoops(m: Machine, argv: readonly string[], dirs: readonly [str
 
 export const examplesSuite: Suite = {
   name: 'examples',
-  limitMs: 300_000,
+  limitMs: 400_000,
   run: async (m, check) => {
     for (const [language, argv] of LOOPS) {
       await check(`${language} on the kernel's`, () => twoLoops(m, argv, ['/dlm', '/dlm2']));

@@ -100,7 +100,7 @@ async function measure(turns: Turns, what: What, report: (text: string) => void)
 
 export const floorSuite: Suite = {
   name: 'floor',
-  limitMs: 400_000,
+  limitMs: 600_000,
   run: async (m: Machine, check, report) => {
     const daemon = await startAlone(m);
     const floor = m.start(['node', `${APP}/dist/bench/floor-server.js`, 'files', FLOOR_SOCKET]);

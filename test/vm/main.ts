@@ -15,14 +15,13 @@ import { floorSuite } from './floor.js';
 import { Machine, makeDisk, makeInitrd, workFile } from './machine.js';
 import { mountSuite } from './mount.js';
 import { o2dlmSuite, realSuite } from './real.js';
-import { Checker, type Count, type Suite } from './suite.js';
+import { type Machines, runSuite, secondsSince } from './run.js';
+import type { Count, Suite } from './suite.js';
 
 const SUITES: Suite[] = [realSuite, o2dlmSuite, cliSuite, examplesSuite, mountSuite, floorSuite, bridgeSuite, kernelSuite];
 
-const secondsSince = (started: number): number => Math.round((performance.now() - started) / 1000);
-
 /** The machine that suites share. */
-class Machines {
+class SharedMachine implements Machines {
   #machine: Machine | null = null;
   readonly #disk = makeDisk(workFile('disk'));
   readonly #initrd = makeInitrd(workFile('initrd'));
@@ -42,37 +41,6 @@ class Machines {
   }
 }
 
-async function runSuite(suite: Suite, machines: Machines, count: Count): Promise<void> {
-  const failed = count.failed;
-  const checker = new Checker(suite.name, count);
-  let started = performance.now();
-  let machine: Machine | null = null;
-  let timer: NodeJS.Timeout | undefined;
-  // What goes wrong outside of a case fails the suite, not the run.
-  try {
-    // Booting has a limit of its own.
-    machine = await machines.get();
-    started = performance.now();
-    const limit = new Promise<never>((_, reject) => {
-      timer = setTimeout(
-        () => reject(new Error(`not done within ${suite.limitMs / 1000} s; under way: ${checker.current || 'nothing'}`)),
-        suite.limitMs,
-      );
-    });
-    await Promise.race([suite.run(machine, checker.check, (text) => checker.report(text)), limit]);
-  } catch (error) {
-    checker.fail('the suite itself', error);
-  }
-  clearTimeout(timer);
-  // What of it still goes on has nothing more to say.
-  checker.close();
-  const isBad = count.failed > failed;
-  console.log(`     ${suite.name}: ${secondsSince(started)} s of at most ${suite.limitMs / 1000} s${isBad ? ', FAILED' : ''}`);
-  if (!isBad) return;
-  console.log(`     the guest's last words:\n${(machine?.console ?? '').slice(-1500).replace(/^/gm, '       ')}`);
-  await machines.end();
-}
-
 async function main(words: readonly string[]): Promise<number> {
   const suites = SUITES.filter((s) => words.length === 0 || words.some((word) => s.name.includes(word)));
   if (suites.length === 0) {
@@ -88,7 +56,7 @@ async function main(words: readonly string[]): Promise<number> {
   }
   const started = performance.now();
   const count: Count = { passed: 0, failed: 0, skipped: 0 };
-  const machines = new Machines();
+  const machines = new SharedMachine();
   try {
     for (const suite of suites) {
       const reason = suite.skip?.() ?? null;

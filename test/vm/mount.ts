@@ -33,7 +33,7 @@ export async function mountAll(m: Machine): Promise<void> {
 
 export const mountSuite: Suite = {
   name: '9p',
-  limitMs: 480_000,
+  limitMs: 900_000,
   run: async (m, check, report) => {
     let daemon = await startAlone(m);
     await check('the stock kernel mounts it, and it says that it is a dlmfs', async () => {

@@ -53,7 +53,7 @@ export async function tryOpen(machine: Machine, path: string, mode: 'pr' | 'ex')
 
 export const realSuite: Suite = {
   name: 'real',
-  limitMs: 60_000,
+  limitMs: 120_000,
   run: async (m, check) => {
     await check('/dlm is the real ocfs2_dlmfs', async () => {
       match(await m.sh('cat /proc/mounts'), /ocfs2_dlmfs/);
@@ -95,7 +95,7 @@ export const realSuite: Suite = {
 
 export const o2dlmSuite: Suite = {
   name: 'o2dlm',
-  limitMs: 60_000,
+  limitMs: 120_000,
   skip: () => (readStamp()?.hasO2dlm === true ? null : 'libo2dlm could not be linked here'),
   run: async (m, check) => {
     await check('libo2dlm works on the real one', async () => {

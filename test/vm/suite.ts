@@ -7,7 +7,7 @@ export interface Suite {
   name: string;
   /** Why it cannot run here, or null. */
   skip?: () => string | null;
-  /** Some three times what it takes under emulation on an idle machine: more is a fault. */
+  /** Some three times what it takes under emulation on an idle machine, which a busy one needs: more is a fault. */
   limitMs: number;
   run: (machine: Machine, check: Check, report: Report) => Promise<void>;
 }
@@ -29,9 +29,12 @@ export class Checker {
   readonly #count: Count;
   #isClosed = false;
 
-  constructor(suite: string, count: Count) {
+  readonly #say: (line: string) => void;
+
+  constructor(suite: string, count: Count, say: (line: string) => void = console.log) {
     this.#suite = suite;
     this.#count = count;
+    this.#say = say;
   }
 
   check: Check = async (name, run) => {
@@ -43,7 +46,7 @@ export class Checker {
       await run();
       if (this.#isClosed) return;
       this.#count.passed++;
-      console.log(`ok   ${this.#suite}: ${name} (${Math.round(performance.now() - started)} ms)`);
+      this.#say(`ok   ${this.#suite}: ${name} (${Math.round(performance.now() - started)} ms)`);
     } catch (error) {
       this.fail(name, error);
     }
@@ -53,11 +56,11 @@ export class Checker {
   fail(name: string, error: unknown): void {
     if (this.#isClosed) return;
     this.#count.failed++;
-    console.log(`FAIL ${this.#suite}: ${name}\n${String((error as Error).stack ?? error).replace(/^/gm, '       ')}`);
+    this.#say(`FAIL ${this.#suite}: ${name}\n${String((error as Error).stack ?? error).replace(/^/gm, '       ')}`);
   }
 
   report(text: string): void {
-    if (!this.#isClosed) console.log(text);
+    if (!this.#isClosed) this.#say(text);
   }
 
   close(): void {
