@@ -36,6 +36,7 @@ export function dispatch(s: EngineState, domain: Domain, from: NodeId, msg: Lock
       const lock = ownLock(s, msg.id);
       if (!lock || !isFromMaster(lock, domain, from)) return;
       onGrantMessage(s, lock, msg);
+      answered(domain, lock);
       if (lock.res.newWaiters.length > 0) afterBounce(s, lock.res, from);
       return;
     }
@@ -45,6 +46,7 @@ export function dispatch(s: EngineState, domain: Domain, from: NodeId, msg: Lock
       const lock = ownLock(s, msg.id);
       if (!lock || !isFromMaster(lock, domain, from)) return;
       onUnlocked(s, lock);
+      answered(domain, lock);
       if (lock.res.newWaiters.length > 0) afterBounce(s, lock.res, from);
       return;
     }
@@ -57,6 +59,7 @@ export function dispatch(s: EngineState, domain: Domain, from: NodeId, msg: Lock
       const lock = ownLock(s, msg.id);
       if (!lock || !isFromMaster(lock, domain, from)) return;
       onDenied(s, lock, errorCodeOf(msg.code) ?? 'TSDLM_PROTOCOL');
+      answered(domain, lock);
       if (lock.res.newWaiters.length > 0) afterBounce(s, lock.res, from);
       return;
     }
@@ -105,6 +108,12 @@ function ownLock(s: EngineState, id: LockId): Lock | undefined {
   const lock = s.own.get(id);
   if (lock) s.touch(lock);
   return lock;
+}
+
+/** The master has answered: nothing of this lock is under way, unless the answer was for something else. */
+function answered(domain: Domain, lock: Lock): void {
+  if (lock.st === ST_LOCKING || lock.st === ST_CONVERTING || lock.st === ST_UNLOCKING) return;
+  domain.underWay.delete(lock.id);
 }
 
 /** A request that waits for the barrier, or behind it for its resource alone. */
@@ -249,6 +258,7 @@ function onNotMasterReply(s: EngineState, domain: Domain, from: NodeId, msg: Of<
   const lock = ownLock(s, msg.id);
   if (!lock || lock.res.domain !== domain || lock.res.owner !== from || lock.res.name !== msg.name) return;
   const res = lock.res;
+  domain.underWay.delete(lock.id);
   if (lock.st === ST_LOCKING) {
     if (lock.isZombie) {
       hold.remove(s, lock);

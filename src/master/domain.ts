@@ -3,7 +3,7 @@
  */
 
 import type { AwayMember, MasteryPolicy, Member } from '../membership/types.js';
-import type { IdMap } from '../protocol/id-map.js';
+import { IdMap } from '../protocol/id-map.js';
 import type { NodeId, StartCount } from '../protocol/ids.js';
 import type { HandedResource, LockMessage } from '../protocol/peer-messages.js';
 import type { Lock } from './lock.js';
@@ -67,6 +67,11 @@ export class Domain {
   isRecovering = false;
   /** Our own RecoveryDone was sent in this epoch. */
   isDoneSent = false;
+  /**
+   * Local locks of which something was sent to their master in this epoch, until it is answered: should the epoch end before, the
+   * master may have refused it. An answer that ends it otherwise leaves an entry behind, which the next epoch forgets.
+   */
+  readonly underWay = new IdMap<Lock>();
   /** The change of members that resources are being brought over; null: all are at the present epoch. */
   pass: Pass | null = null;
   /** Locks of restarted nodes that they have not claimed, by node (rules 1, 3). */

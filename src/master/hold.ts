@@ -63,6 +63,7 @@ function sendLock(s: EngineState, lock: Lock, isQueued = false): void {
   if (res.owner === s.self || res.owner === 0) return; // Rebuilding here: served at the barrier. Orphaned: once there is a master.
   if (isQueued) res.removeWaiter(lock);
   lock.st = ST_LOCKING;
+  res.domain.underWay.set(lock.id, lock);
   if ((lock.flags & LOCK_RECLAIM) !== 0) {
     res.domain.claims.delete(lock);
     const entry = registration(lock, s.now);
@@ -104,6 +105,7 @@ export function redrive(s: EngineState, lock: Lock): void {
 
 function sendConvert(s: EngineState, lock: Lock): void {
   lock.isHeldBack = false;
+  lock.res.domain.underWay.set(lock.id, lock);
   s.send(lock.res.domain, lock.res.owner, {
     k: 'ConvertRequest',
     name: lock.res.name,
@@ -119,6 +121,7 @@ function sendConvert(s: EngineState, lock: Lock): void {
 
 function sendUnlock(s: EngineState, lock: Lock): void {
   lock.isHeldBack = false;
+  lock.res.domain.underWay.set(lock.id, lock);
   s.send(lock.res.domain, lock.res.owner, {
     k: 'UnlockRequest',
     name: lock.res.name,

@@ -18,7 +18,7 @@ import type { Domain } from './domain.js';
 import { handOver } from './hand-over.js';
 import * as hold from './hold.js';
 import { touchIdle } from './idle.js';
-import { type Lock, ST_CONVERTING, ST_LOCKING, ST_UNLOCKING } from './lock.js';
+import { type Lock, ST_CONVERTING, ST_GONE, ST_LOCKING, ST_UNLOCKING } from './lock.js';
 import { type LockRes, RES_DROPPING, RES_MASTERING, RES_OWNED } from './lockres.js';
 import { placeOrphan } from './orphans.js';
 import { registration } from './rebuild.js';
@@ -60,12 +60,8 @@ export class Pass {
     this.out = new Registrations(s, domain);
     this.cursor = domain.resources.values();
     for (const m of domain.members) if (m.continues !== 0) this.continuing.set(m.node, m);
-    // Only looks: some milliseconds for a hundred thousand locks.
-    s.own.each((lock) => {
-      const { st } = lock;
-      const isUnderWay = st === ST_LOCKING || st === ST_CONVERTING || st === ST_UNLOCKING;
-      if (isUnderWay && lock.res.domain === domain) this.first.push(lock.res);
-    });
+    for (const lock of domain.underWay.values()) if (lock.st !== ST_GONE && lock.res.domain === domain) this.first.push(lock.res);
+    domain.underWay.clear();
     this.first.reverse();
   }
 }

@@ -152,11 +152,6 @@ export class IdMap<V> {
     return all;
   }
 
-  /** Calls with each entry in the order of insertion; the table must not be changed meanwhile. */
-  each(call: (value: V) => void): void {
-    for (let i = this.#first; i !== NONE; i = this.#next[i] as number) call(this.#values[i] as V);
-  }
-
   /** What is in the table now, in the order of insertion; a copy, so the table may be changed meanwhile. */
   values(): V[] {
     const all: V[] = [];

@@ -60,14 +60,6 @@ t.test('300,000 entries are found again', async (t) => {
   t.equal(wrong, 0);
   for (let i = 0; i < 300_000; i += 2) table.delete(i * 16);
   t.equal(table.size, 150_000);
-  let sum = 0;
-  table.each((value) => {
-    sum += value;
-  });
-  t.equal(
-    sum,
-    table.values().reduce((a, b) => a + b, 0),
-  );
   t.equal(table.get(16), 1);
   t.equal(table.get(32), undefined);
 });
