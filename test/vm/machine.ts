@@ -78,6 +78,7 @@ export class Machine {
   #console = '';
   readonly #exited: Promise<void>;
   #isOver = false;
+  readonly #processes = new Set<GuestProcess>();
   #onConsole: (() => void)[] = [];
 
   static async boot(options: MachineOptions): Promise<Machine> {
@@ -175,7 +176,15 @@ export class Machine {
   start(argv: readonly string[], options: { env?: Record<string, string>; uid?: number } = {}): GuestProcess {
     // A case that goes on after its machine was ended must not wait for answers.
     if (this.#isOver) throw new Error(`machine ${this.node} has ended`);
-    return new GuestProcess(connect(this.#port, '127.0.0.1'), { argv, env: options.env ?? {}, uid: options.uid ?? 0 });
+    const p = new GuestProcess(connect(this.#port, '127.0.0.1'), { argv, env: options.env ?? {}, uid: options.uid ?? 0 });
+    for (const other of this.#processes) if (other.isOver) this.#processes.delete(other);
+    this.#processes.add(p);
+    return p;
+  }
+
+  /** Ends what a case that failed has left running. */
+  closeAllBut(kept: readonly (GuestProcess | null)[]): void {
+    for (const p of this.#processes) if (!kept.includes(p)) p.close();
   }
 
   /** Runs a program to its end, or gives it up after `limitMs`. */
