@@ -80,8 +80,10 @@ export class Domain {
   dropping: NodeId[] = [];
   /** Own resources whose new master has not confirmed. */
   readonly unconfirmed = new Set<LockRes>();
-  /** Masters that have confirmed in this epoch, and whose resources are being taken out of `unconfirmed`, one after the other. */
+  /** Masters that have confirmed in this epoch, and whose resources will be taken out of `unconfirmed`, one after the other. */
   confirming: NodeId[] = [];
+  /** For these that is under way; null = for none. */
+  confirmRound: { masters: ReadonlySet<NodeId>; cursor: Iterator<LockRes> } | null = null;
   /** Resources in state REBUILDING: placed here, and not rebuilt. Behind the barrier they are rebuilt one after the other. */
   readonly toRebuild = new Set<LockRes>();
   /** In a recovery: resources without a master that somebody may want once the barrier is reached. */

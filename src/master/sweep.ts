@@ -23,8 +23,9 @@ import type { EngineState } from './state.js';
 
 /** Something can be done for the domain now. */
 export function hasSweepWork(domain: Domain): boolean {
-  if (domain.pass !== null) return !domain.pass.isWaiting || domain.confirming.length > 0;
-  return (!domain.isRecovering && domain.toRebuild.size > 0) || domain.confirming.length > 0 || domain.dropping.length > 0;
+  if (domain.confirming.length > 0 || domain.confirmRound !== null) return true;
+  if (domain.pass !== null) return !domain.pass.isWaiting;
+  return (!domain.isRecovering && domain.toRebuild.size > 0) || domain.dropping.length > 0;
 }
 
 /** Does up to `budget` operations; returns what is left of them. */
@@ -91,23 +92,26 @@ function rebuildSome(s: EngineState, domain: Domain, budget: number): number {
 
 function confirmSome(s: EngineState, domain: Domain, budget: number): number {
   let left = budget;
-  while (domain.confirming.length > 0 && left > 0) {
-    const masters = new Set(domain.confirming);
-    let isThrough = true;
-    for (const res of domain.unconfirmed) {
-      // Looking is cheap, but not for nothing.
-      left -= 0.1;
-      if (left <= 0) {
-        isThrough = false;
-        break;
-      }
-      if (!masters.has(res.owner)) continue;
-      left -= 0.4;
-      res.isUnconfirmed = false;
-      domain.unconfirmed.delete(res);
-      if (res.localCount === 0) touchIdle(s, res);
+  while (left > 0) {
+    // One round for all that have said so by now; who says so later gets a round of its own.
+    if (domain.confirmRound === null) {
+      if (domain.confirming.length === 0) break;
+      domain.confirmRound = { masters: new Set(domain.confirming), cursor: domain.unconfirmed.values() };
+      domain.confirming = [];
     }
-    if (isThrough) domain.confirming = [];
+    const { masters, cursor } = domain.confirmRound;
+    const { value: res, done } = cursor.next();
+    if (done) {
+      domain.confirmRound = null;
+      continue;
+    }
+    // Looking is cheap, but not for nothing.
+    left -= 0.1;
+    if (!masters.has(res.owner)) continue;
+    left -= 0.4;
+    res.isUnconfirmed = false;
+    domain.unconfirmed.delete(res);
+    if (res.localCount === 0) touchIdle(s, res);
   }
   return left;
 }

@@ -171,3 +171,33 @@ t.test('T9: a second change in the middle finds every resource placed where the 
     t.equal(next.filter((l) => w.last(l) !== undefined).length, 0, 'the other holder is known to every new master');
   }
 });
+
+t.test('T9: what one new master has confirmed is confirmed, also behind many that wait for another', async (t) => {
+  const w = new EngineWorld([1, 2, 3, 4], null, STEPS);
+  for (const name of NAMES) w.lock(4, name, NL);
+  w.settle();
+  for (const name of NAMES) w.lock(1, name, PR);
+  w.settle();
+  w.evict(4);
+  const domain = w.engine(1).state.domains.get('default');
+  const ownedBy = (node: number): number => [...(domain?.unconfirmed ?? [])].filter((res) => res.owner === node).length;
+  for (let i = 0; i < 1000; i++) {
+    for (const node of [1, 2, 3]) w.advanceOne(node);
+    for (const [from, to] of [
+      [1, 2],
+      [1, 3],
+      [2, 3],
+      [3, 2],
+      [2, 1],
+    ] as const)
+      w.deliver(from, to);
+    // Node 3 reaches node 1 only until the barrier: its confirmation is still on its way.
+    const next = w.queues.get('3>1')?.[0];
+    if (next?.k !== 'RecoveryActive' || next.dom !== domain?.dom) w.deliver(3, 1);
+  }
+  t.equal(ownedBy(2), 0, 'node 2 has confirmed');
+  t.ok(ownedBy(3) > 0, 'node 3 has not');
+  t.equal(w.engine(1).hasWork, false, 'and nobody looks for it all the time');
+  w.settle();
+  t.equal(domain?.unconfirmed.size, 0);
+});
