@@ -11,6 +11,9 @@ import { addRun, newTotals, showTotals } from './totals.js';
 
 const USAGE = 'usage: npm run sim -- [--seeds N] [--from K] [--threads T] [--trace] [--keep-going]';
 
+/** A long run says so often how far it is, on standard error. */
+const PROGRESS_MS = 15_000;
+
 function count(text: string | undefined, otherwise: number): number {
   if (text === undefined) return otherwise;
   const n = Number(text);
@@ -57,7 +60,19 @@ if (args.trace) {
 } else {
   const threads = Math.max(1, count(args.threads, availableParallelism()));
   console.log(`seeds ${from}..${from + seeds - 1} on ${threads} threads`);
-  const totals = await runMany({ from, seeds, threads, failuresMax: args['keep-going'] ? Number.MAX_SAFE_INTEGER : 1 });
+  let saidAt = 0;
+  const totals = await runMany({
+    from,
+    seeds,
+    threads,
+    failuresMax: args['keep-going'] ? Number.MAX_SAFE_INTEGER : 1,
+    progress: (done, failed) => {
+      if (failed !== null) console.log(failed);
+      if (failed === null && wallMs() - saidAt < PROGRESS_MS) return;
+      saidAt = wallMs();
+      console.error(`${done} of ${seeds} seeds after ${Math.round(saidAt / 1000)} s`);
+    },
+  });
   const shown = totals.failures.slice(0, 3);
   for (const f of shown) console.log(`${f.report}\n`);
   for (const f of totals.failures.slice(shown.length)) console.log(`seed ${f.seed}: ${f.failure.split('\n', 1)[0]}`);
