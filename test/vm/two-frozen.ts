@@ -4,7 +4,7 @@
  *
  * The kernel resets a machine that has missed its heartbeats as soon as it notices. Said, how much it did before.
  */
-import { ok } from 'node:assert/strict';
+import { equal, ok } from 'node:assert/strict';
 import type { Check, Report } from './suite.js';
 import { STUBBORN, s } from './two-deaths.js';
 import { PATIENCE_MS, type Pair, SOCKET, type User } from './two-pair.js';
@@ -23,6 +23,13 @@ export async function machineFrozen(pair: Pair, check: Check, report: Report): P
     await command.expect(/alive/, PATIENCE_MS);
     await owner.open('f-owner');
     await kernel.open('f-kernel');
+    for (const [user, name] of [
+      [owner, 'f-owner'],
+      [kernel, 'f-kernel'],
+    ] as const) {
+      user.send(`write ${name} of-A`);
+      await user.says(/^written /);
+    }
     const waiters: [User, string][] = [
       [await b.kernelUser(), 'f-command'],
       [await b.kernelUser(), 'f-kernel'],
@@ -35,6 +42,9 @@ export async function machineFrozen(pair: Pair, check: Check, report: Report): P
     for (const [user, name] of waiters) {
       const { at } = await user.granted(name, GRANT_MS_MAX);
       report(`     B ${user.kind} is granted ${name} ${s(stopped, at)} after A stands still`);
+      // Its holder died in EX, for the kernel: what it had written is gone.
+      user.send(`read ${name}`);
+      equal((await user.says(/^value /)).words[2], '-');
     }
     const goesOn = performance.now();
     a.machine.signal('SIGCONT');
