@@ -141,6 +141,7 @@ export class Daemon {
       sessions: () => this.#sessions,
       startCount: () => this.#incarnation.startCount,
       now: this.#now,
+      toldUntil: () => (journal.toldUntil === 0 ? 0 : journal.toldUntil + this.#clock.ahead),
       toMonotonic: this.#toMonotonic,
       step: (input) => this.#step(input),
       fatal: (error) => this.#fatal(error),

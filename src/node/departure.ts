@@ -28,6 +28,8 @@ export interface DepartureHost {
   sessions(): Pick<SessionServer, 'freeze'>;
   startCount(): StartCount;
   now(): Millis;
+  /** What daemons before this one have told owners on this boot, on the core's clock; 0 = nothing. */
+  toldUntil(): Millis;
   /** A time of the core's clock as one of the machine's monotonic clock. */
   toMonotonic(time: Millis): Millis;
   /** Runs one input of the core. */
@@ -115,8 +117,8 @@ export class Departure {
   /** Clean restart: nothing changes any more here; what owners have goes to the journal, and then the log is asked. */
   record(claims: ClaimedLock[]): void {
     const { step, core, now, toMonotonic, journal, log, restartLimitMs } = this.#host;
-    // No sooner than what they have been told already.
-    this.#until = Math.max(now() + restartLimitMs, core().holdUntil);
+    // No sooner than what they have been told already, by this daemon or, when it has not even had a lease, by those before it.
+    this.#until = Math.max(now() + restartLimitMs, core().holdUntil, this.#host.toldUntil());
     const record = { ...this.#host.sessions().freeze(claims), until: toMonotonic(this.#until) };
     for (const claim of record.claims) if (claim.deadline !== 0) claim.deadline = toMonotonic(claim.deadline);
     log.info('restart-recorded', { locks: record.claims.length, sessions: record.sessions.length });

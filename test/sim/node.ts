@@ -470,7 +470,7 @@ export class SimNode {
     const { world } = this;
     life.isFrozen = true;
     // No sooner than the lease that owners have been told.
-    const until = Math.max(this.clock + world.options.restartMs, life.core.holdUntil);
+    const until = Math.max(this.clock + world.options.restartMs, life.core.holdUntil, this.disk.toldUntil);
     world.trace.add(world.queue.now, this.id, 'record', claims.length);
     this.disk.writeRestart({ startCount: life.startCount, until, claims: structuredCloneOf(claims) }, () =>
       this.input(life, () => {

@@ -209,6 +209,27 @@ t.test('rule 23: a cluster of one restarts', async (t) => {
   t.ok(l.until(() => waits.phase === 'held', 1000));
 });
 
+// The second daemon had no lease yet that would have told it how long; found by simulator seed 601357 (S1).
+t.test('rule 23: a daemon that is restarted again at once keeps the deadline that the one before it told', async (t) => {
+  const l = lab(1, 600);
+  const held = l.hold(1, 'a', PR);
+  const n = l.world.node(1);
+  restart(l, 1);
+  t.ok(l.until(() => n.life === null, 3000));
+  // Its owner is never seen again, which nobody knows: it may act under its lock until the deadline that it was told.
+  n.owners.all.delete(held);
+  l.advance(20);
+  n.start();
+  t.ok(l.until(() => n.life?.core.isMember === true, 1000));
+  restarted(l, 1, 20);
+  t.ok(l.until(() => n.life !== null, 1000));
+  const next = l.ask(1, 'a', EX);
+  t.ok(
+    l.until(() => next.phase === 'held', 3 * l.leaseMs),
+    'granted in the end, and not before (S1)',
+  );
+});
+
 t.test('rule 23: a rolling restart of all nodes loses no lock and fences nobody', async (t) => {
   const l = lab(3);
   const held = [1, 2, 3].map((id) => l.hold(id, `own${id}`, EX));
