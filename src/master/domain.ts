@@ -91,7 +91,7 @@ export class Domain {
   /** Registrations for resources we are to master: name -> what holders sent. */
   readonly rebuilding = new Map<string, Rebuild>();
   /** Leaving: resources handed over and not yet confirmed by their new master. */
-  readonly handing = new Map<string, { target: NodeId; data: HandedResource }>();
+  readonly handing = new Map<string, Handing>();
   /** Requests that wait for the barrier, in order of arrival. */
   parked: { from: NodeId; msg: LockMessage }[] = [];
   /** Messages of a newer epoch than ours. */
@@ -118,6 +118,14 @@ export class Domain {
     for (const m of this.away) if (m.node === node) return m.startCount;
     return 0;
   }
+}
+
+/** A resource on its way to its next master. */
+export interface Handing {
+  target: NodeId;
+  data: HandedResource;
+  /** An epoch that `target` may have begun to serve it in is over, and it has not confirmed: only it knows the last state. */
+  mayBeServed: boolean;
 }
 
 /** What is known of a resource that we rebuild. */

@@ -6,7 +6,7 @@
  *
  * The idea: holders register everything with the new master, a claim of a restarted node counts as such a registration, and a master
  * that goes orderly hands over value block and order of its queues besides. It keeps that until the new master says RecoveryActive,
- * and sends it again in every epoch until then. Rebuilding from all this is rebuild.ts.
+ * and sends it again in every epoch until then, as long as that one lives. Rebuilding from all this is rebuild.ts.
  */
 import type { NodeId } from '../protocol/ids.js';
 import { EX, type Mode } from '../protocol/modes.js';
@@ -25,7 +25,7 @@ export function handOver(domain: Domain, res: LockRes): boolean {
   // Only what somebody holds or waits for: its holders know the new place at once and answer for it in mastery rounds.
   if (res.state === RES_OWNED && res.hasQueues) {
     const target = placeResource(res.name, domain.masters);
-    if (target !== 0) domain.handing.set(res.name, { target, data: handedOf(res) });
+    if (target !== 0) domain.handing.set(res.name, { target, data: handedOf(res), mayBeServed: false });
   }
   // Locks of our own on it (who restarts keeps them) are registered with the new master like those of all others.
   if (res.localCount === 0) {

@@ -68,10 +68,21 @@ export function placeOrphan(s: EngineState, domain: Domain, isGone: (node: NodeI
   return true;
 }
 
-/** What was being handed over before this epoch: to whom now. */
-export function placeHanded(s: EngineState, domain: Domain, isGone: (node: NodeId) => boolean): void {
+/**
+ * What was being handed over before this epoch: to whom now. `wasDone`: RecoveryDone was sent for the epoch before, so whoever it went to
+ * may have reached the barrier and have served since, though its word of that has not come. If that one is no master any more,
+ * what we know is older than what it did: it counts as a master that died (rule 18).
+ */
+export function placeHanded(s: EngineState, domain: Domain, isGone: (node: NodeId) => boolean, wasDone: boolean): void {
   for (const [name, entry] of domain.handing) {
-    if (isGone(entry.target) || !domain.masterIds.has(entry.target)) entry.target = placeResource(name, domain.masters);
+    entry.mayBeServed ||= wasDone;
+    if (isGone(entry.target) || !domain.masterIds.has(entry.target)) {
+      if (entry.mayBeServed) {
+        domain.handing.delete(name);
+        continue;
+      }
+      entry.target = placeResource(name, domain.masters);
+    }
     if (entry.target === 0 || entry.target === s.self) domain.handing.delete(name);
     if (entry.target === s.self) {
       // No server for a while, and again: what we were handing over comes back.

@@ -13,8 +13,7 @@
 import type { Member } from '../membership/types.js';
 import { InvariantError } from '../protocol/errors.js';
 import type { NodeId } from '../protocol/ids.js';
-import type { HandedResource } from '../protocol/peer-messages.js';
-import type { Domain } from './domain.js';
+import type { Domain, Handing } from './domain.js';
 import { handOver } from './hand-over.js';
 import * as hold from './hold.js';
 import { touchIdle } from './idle.js';
@@ -41,7 +40,7 @@ export class Pass {
   readonly first: LockRes[] = [];
   readonly cursor: Iterator<LockRes>;
   /** Handed over resources that are still to be sent; null before all resources are visited. */
-  handing: Iterator<{ target: NodeId; data: HandedResource }> | null = null;
+  handing: Iterator<Handing> | null = null;
   /** Receivers are behind: the next step comes when one has said RegisterDone. */
   isWaiting = false;
   /** The epoch is over before the pass is: nothing more is sent. */

@@ -42,6 +42,7 @@ export function applyDomainView(s: EngineState, domain: Domain, view: DomainView
   finishSweep(s, domain);
   const isGone = goneTest(domain, view);
   const wasMaster = domain.masterIds.has(s.self);
+  const wasDone = domain.isDoneSent;
   domain.epoch = view.epoch;
   domain.mastery = view.mastery;
   domain.members = view.members;
@@ -69,7 +70,7 @@ export function applyDomainView(s: EngineState, domain: Domain, view: DomainView
   domain.pass = pass;
   if (isLast) return forgetLostMasters(s, domain, pass);
   domain.hasHandedOver = domain.isLeaving;
-  placeHanded(s, domain, isGone);
+  placeHanded(s, domain, isGone, wasDone);
   sweep(s, domain, s.tuning.sliceOps);
 }
 

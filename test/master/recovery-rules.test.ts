@@ -210,6 +210,53 @@ t.test(
   },
 );
 
+t.test('S3: what a leaving master hands over is not older than what its successor, dead by now, has granted', async (t) => {
+  const w = new EngineWorld([1, 2, 3, 4]);
+  const first = w.lock(1, 'r', EX, { lvb: true });
+  w.settle();
+  w.unlock(1, first, new Uint8Array(64).fill(5));
+  for (const node of [2, 3, 4]) w.lock(node, 'r', NL);
+  w.settle();
+  const me = w.members.filter((m) => m.node === 1);
+  w.engine(1).stop(w.now);
+  w.members = w.members.filter((m) => m.node !== 1);
+  w.epoch++;
+  w.setView(me);
+  // All but the word of the successors to who leaves arrives.
+  const settle = (): void => {
+    for (let isMoving = true; isMoving; ) {
+      isMoving = [...w.engines.keys()].some((node) => w.advanceOne(node));
+      for (const [key, queue] of [...w.queues]) {
+        if (queue.length === 0 || (key.endsWith('>1') && queue[0]?.k === 'RecoveryActive')) continue;
+        const [from, to] = key.split('>').map(Number) as [number, number];
+        w.deliver(from, to);
+        isMoving = true;
+      }
+    }
+  };
+  settle();
+  const successor = w.masterOf('r');
+  t.ok(successor > 1);
+  const [writer, other] = [2, 3, 4].filter((node) => node !== successor) as [number, number];
+  const held = w.lock(writer, 'r', EX, { lvb: true });
+  settle();
+  t.equal(w.last(held), 'granted EX');
+  t.equal(held.lvb?.[0], 5);
+  w.unlock(writer, held, new Uint8Array(64).fill(9));
+  settle();
+  t.equal(w.last(held), 'released');
+  w.kill(successor);
+  w.members = w.members.filter((m) => m.node !== successor);
+  w.epoch++;
+  w.setView(me);
+  w.settle();
+  const reader = w.lock(other, 'r', PR, { lvb: true });
+  w.settle();
+  t.equal(w.last(reader), 'granted PR');
+  t.equal(reader.lvbState, 2, 'nobody knows it: the value of before the hand-over is not the last');
+  t.equal(w.engine(1).state.domains.get('default')?.handing.size ?? 0, 0);
+});
+
 t.test('S3: a value whose release is under way while its master leaves is not forgotten', async (t) => {
   for (const how of ['unlock', 'down'] as const) {
     const w = new EngineWorld([1, 2, 3]);
