@@ -81,6 +81,8 @@ export class Gate {
           this.watch(now, node);
           break;
         case 'restarting':
+          // The only voter's own machine has nobody to end it, and is no other: its next incarnation takes the place.
+          if (node.id === this.self && !this.hasOtherVoters()) break;
           if (now >= this.host.overAt(node.id, about(node).startCount) && !this.presence.isBeingReplaced(now, node)) {
             this.condemn(node, `did not come back within the ${node.restartMs} ms of its restart`);
           }

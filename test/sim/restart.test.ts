@@ -230,6 +230,24 @@ t.test('rule 23: a daemon that is restarted again at once keeps the deadline tha
   );
 });
 
+// Stopped before it was admitted, its daemon led on, and condemned the node that it was itself; found by simulator seed 700870 (L2).
+t.test('rule 23: the only voter does not condemn itself when its restart takes too long', async (t) => {
+  const l = lab(1, 600, { fence: [['script']] });
+  const held = l.hold(1, 'vip', EX, { nodeOwned: true });
+  const n = l.world.node(1);
+  restarted(l, 1, 20);
+  for (let ms = 0; ms < 1000 && n.life === null; ms++) l.advance(1);
+  const { life } = n;
+  t.equal(life?.core.isMember, false);
+  if (life) n.call(life, (core, now) => core.stop(now));
+  l.advance(3 * l.leaseMs);
+  n.crash('test');
+  l.advance(20);
+  n.start();
+  t.ok(l.until(() => isBack(l, 1), 3 * l.leaseMs));
+  t.equal(held.phase, 'held');
+});
+
 t.test('rule 23: a rolling restart of all nodes loses no lock and fences nobody', async (t) => {
   const l = lab(3);
   const held = [1, 2, 3].map((id) => l.hold(id, `own${id}`, EX));
