@@ -197,7 +197,7 @@ export class Daemon {
         toldUntil,
         hasRecord: journal.restart !== null,
         isNodeOwnedUnsafe: config.unsafeNodeOwned,
-        endsItself: config.selfEnd !== null,
+        endsItself: config.endsItself,
       },
       this.#output(log),
     );

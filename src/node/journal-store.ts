@@ -8,7 +8,7 @@
  * In a synced environment a group of changes is one `batch`, whose promise is the only one lmdb makes for it. `overlappingSync` is
  * off: then a commit resolves after its sync and a failed sync rejects it (with it on, `flushed` was seen to hang for ever after a
  * failed sync). Without a sync a commit is a few writes into the page cache: it is made at once, in this thread, because handing
- * it to lmdb's thread and hearing of it again takes ten times as long as the writes. On a disk where such writes wait after all
+ * it to lmdb's thread and hearing of it again takes longer than the writes. On a disk where such writes wait after all
  * that would hold up leases and everybody's locks: after one that took long, lmdb's thread makes them for a while.
  * It leaves the meaning of keys and values, and what follows from a failure, to journal.ts.
  */

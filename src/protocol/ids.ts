@@ -40,11 +40,6 @@ export function tokenToBigInt(epoch: Epoch, counter: number): bigint {
   return (BigInt(epoch) << 40n) | BigInt(counter);
 }
 
-/** Splits a token into its halves; the inverse of {@link tokenToBigInt}. */
-export function tokenFromBigInt(token: bigint): { epoch: Epoch; counter: number } {
-  return { epoch: Number(token >> 40n), counter: Number(token & 0xff_ffff_ffffn) };
-}
-
 /** Orders two clock or token values: negative when a is older than b. */
 export function compareClock(aEpoch: Epoch, aCounter: number, bEpoch: Epoch, bCounter: number): number {
   return aEpoch !== bEpoch ? aEpoch - bEpoch : aCounter - bCounter;
